@@ -1,0 +1,1 @@
+"""The evolution loop (issue 5); empty until then."""

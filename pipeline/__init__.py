@@ -1,0 +1,1 @@
+"""From labelled dialogues to prototypes, clusters, dossiers and a trained encoder."""

@@ -1,0 +1,1 @@
+"""Simulated seekers (issue 4); empty until then."""

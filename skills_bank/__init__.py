@@ -1,0 +1,1 @@
+"""The bank: taxonomy, skills, evidence, versions, encoder, risk check and selection."""
