@@ -1,0 +1,223 @@
+"""Trains the encoder: one multi-task fine-tuning of all-MiniLM-L6-v2, on two CPU cores in well under two hours."""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# Several processes share the cores; threads that spin at a barrier while another process holds a core make each
+# operation wait for a scheduler tick (measured: 350 instead of 2,300 tokens a second). Read once, when torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..skills_bank.encoder import Encoded, Limits, Speller, padded
+from ..skills_bank.taxonomy import ESCONV_STRATEGIES, ResponseChange, Scenario, SeekerState, SupportAction
+from .items import PRIMARY_WEIGHT, Item, dialogue_items, risk_items, taxonomy_items, teacher_texts, turn_items
+from .network import Network, load_trunk, minilm_folder
+
+
+class Recipe(NamedTuple):
+    """Everything that decides what comes out of a training run, apart from the data."""
+
+    epochs: float = 3.0
+    seed: int = 13
+    threads: int = 2
+    tokens_a_batch: int = 2048
+    trunk_rate: float = 1.2e-4
+    layer_decay: float = 0.9
+    head_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warm_up: float = 0.08
+    dropout: float = 0.1
+    smoothing: float = 0.05
+    balance: float = 0.3
+    """Exponent of the inverse class frequency that weighs the states' loss."""
+    average: float = 0.995
+    """Decay of the exponential moving average of the weights, which is what ships."""
+    risk_copies: int = 2
+    views: int = 1
+
+
+LOSS_WEIGHTS = {
+    "states": 1.0, "actions": 0.5, "scenarios": 0.6, "changes": 0.3, "strategies": 0.2, "risk": 0.3, "embedding": 2.0,
+}  # fmt: skip
+TURN_SCENARIO_WEIGHT = 0.3  # a single turn often tells nothing of the dialogue's scenario
+
+
+class Targets(NamedTuple):
+    """Targets of all items as arrays; a row without a target has weight 0."""
+
+    states: Tensor
+    states_weight: Tensor
+    actions: Tensor
+    actions_weight: Tensor
+    scenarios: Tensor
+    scenarios_weight: Tensor
+    changes: Tensor
+    changes_weight: Tensor
+    strategies: Tensor
+    strategies_weight: Tensor
+    risk: Tensor
+    risk_weight: Tensor
+
+
+def targets(items: Sequence[Item]) -> Targets:
+    """Return the items' targets."""
+    states, changes = list(SeekerState), list(ResponseChange)
+    actions, scenarios = list(SupportAction), list(Scenario)
+
+    def index(values: list[Any], value: Any) -> int:
+        return values.index(value) if value is not None else 0
+
+    def several(values: Sequence[Any], chosen: Sequence[Any], first: float = 1.0) -> list[float]:
+        row = [0.0] * len(values)
+        for place, value in enumerate(chosen):
+            row[list(values).index(value)] = first if place == 0 else 1.0
+        return row
+
+    def weight(given: Callable[[Item], Any]) -> Tensor:
+        return torch.tensor([float(bool(given(item))) for item in items])
+
+    shares = torch.tensor([several(scenarios, item.scenarios, PRIMARY_WEIGHT) for item in items])
+    return Targets(
+        states=torch.tensor([index(states, item.state) for item in items]),
+        states_weight=weight(lambda item: item.state),
+        actions=torch.tensor([several(actions, item.actions) for item in items]),
+        actions_weight=weight(lambda item: item.actions),
+        scenarios=shares / shares.sum(1, keepdim=True).clamp(min=1.0),
+        scenarios_weight=torch.tensor(
+            [bool(item.scenarios) * (1.0 if item.lines else TURN_SCENARIO_WEIGHT) for item in items]
+        ),
+        changes=torch.tensor([index(changes, item.change) for item in items]),
+        changes_weight=weight(lambda item: item.change),
+        strategies=torch.tensor([several(ESCONV_STRATEGIES, item.strategies) for item in items]),
+        strategies_weight=weight(lambda item: item.strategies),
+        risk=torch.tensor([item.risk or (0.0, 0.0, 0.0) for item in items]),
+        risk_weight=weight(lambda item: item.risk is not None),
+    )
+
+
+def spell(speller: Speller, items: Sequence[Item]) -> list[Encoded]:
+    """Return the items' inputs."""
+    turns = iter(speller.turns([item.turn for item in items if item.turn]))
+    return [next(turns) if item.turn else speller.dialogue(item.lines) for item in items]
+
+
+def batches(lengths: Sequence[int], budget: int, random_: random.Random | None) -> list[list[int]]:
+    """Group items of similar length so that a padded batch holds at most `budget` tokens."""
+    order = list(range(len(lengths)))
+    if random_:
+        random_.shuffle(order)
+    span = 1500 if random_ else len(order)  # sorted within spans, so that a batch still mixes dialogues
+    groups: list[list[int]] = []
+    for begin in range(0, len(order), span):
+        group: list[int] = []
+        for i in sorted(order[begin : begin + span], key=lambda i: lengths[i]):
+            if group and (len(group) + 1) * lengths[i] > budget:
+                groups.append(group)
+                group = []
+            group.append(i)
+        if group:
+            groups.append(group)
+    if random_:
+        random_.shuffle(groups)
+    return groups
+
+
+def _arrays(inputs: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
+    ids, types = padded(inputs)
+    return torch.from_numpy(ids), torch.from_numpy(types)
+
+
+def teacher_embeddings(speller: Speller, texts: Sequence[str]) -> Tensor:
+    """Return the frozen MiniLM's sentence embeddings, which keep the fine-tuned ones fit for retrieval."""
+    trunk = load_trunk().eval()
+    encoded = [Encoded(ids[:62], [0] * len(ids[:62])) for ids in speller._words(list(texts))]
+    encoded = [Encoded([101, *item.ids, 102], [0, 0, *item.types]) for item in encoded]
+    found = torch.zeros(len(texts), 384)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        for group in batches([len(item.ids) for item in encoded], 4096, None):
+            ids, types = _arrays([encoded[i] for i in group])
+            mask = ids.ne(0).unsqueeze(-1)
+            hidden = trunk(input_ids=ids, token_type_ids=types, attention_mask=mask[..., 0].long()).last_hidden_state
+            found[group] = nn.functional.normalize((hidden.float() * mask).sum(1), dim=-1)
+    return found
+
+
+def loss(network: Network, inputs: Sequence[Encoded], goal: Targets, teacher: Tensor, state_weights: Tensor, smoothing: float) -> Tensor:
+    """Return the weighted sum of all heads' losses on one batch; each head averages over the items that have its target."""
+    features, embedding = network.pool(*_arrays(inputs))
+    logits = network.logits(features)
+    cross = nn.functional.cross_entropy
+    several = nn.functional.binary_cross_entropy_with_logits
+    parts = {
+        "states": (cross(logits["states"], goal.states, weight=state_weights, label_smoothing=smoothing, reduction="none"), goal.states_weight),
+        "scenarios": (cross(logits["scenarios"], goal.scenarios, label_smoothing=smoothing, reduction="none"), goal.scenarios_weight),
+        "changes": (cross(logits["changes"], goal.changes, label_smoothing=smoothing, reduction="none"), goal.changes_weight),
+        "actions": (several(logits["actions"], goal.actions, reduction="none").sum(1), goal.actions_weight),
+        "strategies": (several(logits["strategies"], goal.strategies, reduction="none").sum(1), goal.strategies_weight),
+        "risk": (several(logits["risk"], goal.risk, reduction="none", pos_weight=torch.tensor(3.0)).sum(1), goal.risk_weight),
+        "embedding": (1 - (embedding * teacher).sum(1), torch.ones(len(inputs))),
+    }  # fmt: skip
+    total = torch.zeros(())
+    for name, (values, weight) in parts.items():
+        total = total + LOSS_WEIGHTS[name] * (values * weight).sum() / weight.sum().clamp(min=1.0)
+    return total
+
+
+def optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW with a rate that falls from the heads down the layers, and no decay on biases and norms."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((_rate(name, recipe), decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()], fused=True
+    )
+
+
+def _rate(name: str, recipe: Recipe) -> float:
+    if not name.startswith("trunk."):
+        return recipe.head_rate
+    if ".layer." not in name:
+        return recipe.trunk_rate * recipe.layer_decay**6
+    return recipe.trunk_rate * recipe.layer_decay ** (5 - int(name.split(".layer.")[1].split(".")[0]))
+
+
+class Average:
+    """Exponential moving average of the weights; it trails noise of the last steps and generalises better."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._live = [p for p in network.parameters() if p.requires_grad]
+        self._kept = [p.detach().clone() for p in self._live]
+        self._decay = decay
+        self._steps = 0
+
+    def update(self) -> None:
+        """Take in the present weights; the decay grows with the steps so that the start is forgotten."""
+        self._steps += 1
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        torch._foreach_lerp_(self._kept, [p.detach() for p in self._live], 1 - decay)
+
+    def swap(self) -> None:
+        """Exchange the live and the averaged weights."""
+        with torch.no_grad():
+            for live, kept in zip(self._live, self._kept, strict=True):
+                held = live.detach().clone()
+                live.copy_(kept)
+                kept.copy_(held)
+
+
+def state_weights(goal: Targets, balance: float) -> Tensor:
+    """Return class weights n^-balance, scaled so that the mean over items is 1."""
+    counts = torch.bincount(goal.states[goal.states_weight > 0], minlength=len(SeekerState)).float().clamp(min=1.0)
+    weights = counts**-balance
+    return weights * counts.sum() / (weights * counts).sum()

@@ -1,0 +1,43 @@
+"""Labels → intervention units: one per action of every supporter turn that stands between two seeker turns."""
+
+from collections.abc import Collection, Iterable
+from itertools import pairwise
+
+from ..skills_bank.models import InterventionUnit
+from .labels import BUILD_SPLITS, DialogueLabels, Split, load_labels
+
+
+def units(labels: Iterable[DialogueLabels] | None = None, splits: Collection[Split] = BUILD_SPLITS) -> list[
+    InterventionUnit
+]:
+    """Return the intervention units of `labels` (default: the shipped ones) in the chosen splits, in corpus order.
+
+    A supporter turn with no seeker turn before or after it, or with no labelled change, yields none (Zhu et al. 2026
+    define the change by the two seeker turns around it).
+    """
+    chosen = load_labels() if labels is None else labels
+    return [unit for dialogue in chosen if dialogue.split in splits for unit in units_of(dialogue)]
+
+
+def units_of(dialogue: DialogueLabels) -> list[InterventionUnit]:
+    """Return the units of one dialogue."""
+    found: list[InterventionUnit] = []
+    for (before, turn), (_, after) in pairwise(pairwise(dialogue.turns)):
+        if turn.change is None or before.state is None or after.state is None:
+            continue
+        found += [
+            InterventionUnit(
+                dialogue=dialogue.id,
+                turn=turn.turn,
+                source=dialogue.source,
+                split=dialogue.split,
+                scenario=dialogue.scenarios[0],
+                state=before.state,
+                action=action,
+                position=position,
+                change=turn.change,
+                state_after=after.state,
+            )
+            for position, action in enumerate(turn.actions)
+        ]
+    return found
