@@ -41,7 +41,9 @@ class Cluster(_Frozen):
     label: str
     states: tuple[SeekerState, ...] = Field(description="Most units first.")
     actions: tuple[SupportAction, ...] = Field(description="Most units first.")
-    scenarios: tuple[Scenario, ...] = Field(description="Three primary scenarios it leans to: share above the corpus's.")
+    scenarios: tuple[Scenario, ...] = Field(
+        description="Three primary scenarios it leans to: share above the corpus's."
+    )
     n: int
     n_key: int
     prototypes: tuple[tuple[SeekerState, SupportAction], ...]
@@ -90,7 +92,9 @@ def ward(points: np.ndarray, n: int, max_size: int = MAX_SIZE) -> np.ndarray:
     """
     count = len(points)
     if not 1 <= n <= count or n * max_size < count:
-        raise InputError(f"Cannot make {n} clusters of at most {max_size} out of {count} prototypes; change --clusters.")
+        raise InputError(
+            f"Cannot make {n} clusters of at most {max_size} out of {count} prototypes; change --clusters."
+        )
     centres, sizes = points.astype(np.float64).copy(), np.ones(count)
     members: dict[int, list[int]] = {i: [i] for i in range(count)}
     costs = ((centres[:, None] - centres[None]) ** 2).sum(axis=-1) / 2
@@ -144,13 +148,13 @@ def _label(states: Sequence[SeekerState], actions: Sequence[SupportAction], scen
 
 
 def _assemble(kept: Sequence[Prototype], points: np.ndarray, groups: np.ndarray) -> tuple[Cluster, ...]:
-    """Name and order the groups: by the taxonomy's place of the state with most prototypes, then of the first action."""
+    """Name and order the groups: by the taxonomy's place of the main state, then of the first action."""
     drafts = []
     overall: Counter[Scenario] = Counter()
     for p in kept:
         overall.update(p.scenarios)
     for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
+        rows = np.flatnonzero(groups == group).tolist()
         inside = [kept[i] for i in rows]
         states, actions, scenarios = Counter(), Counter(), Counter()
         for p in inside:
@@ -159,7 +163,7 @@ def _assemble(kept: Sequence[Prototype], points: np.ndarray, groups: np.ndarray)
             scenarios.update(p.scenarios)
         most = Counter(p.state for p in inside).most_common(1)[0][0]
         # Clusters across many states stand last; they belong to no state's place.
-        place = (len(states) > 2, list(SeekerState).index(most), rows.min())
+        place = (len(states) > 2, list(SeekerState).index(most), min(rows))
         drafts.append((
             place, inside, points[rows].mean(axis=0), _ordered(states), _ordered(actions), _leaning(scenarios, overall),
         ))  # fmt: skip
@@ -168,7 +172,7 @@ def _assemble(kept: Sequence[Prototype], points: np.ndarray, groups: np.ndarray)
     centres = np.stack([draft[2] for draft in drafts])
     found = []
     for i, (_, inside, centre, states, actions, scenarios) in enumerate(drafts):
-        nearest = [k for k in np.argsort(((centres - centre) ** 2).sum(axis=1), kind="stable") if k != i]
+        nearest = [k for k in np.argsort(((centres - centre) ** 2).sum(axis=1), kind="stable").tolist() if k != i]
         found.append(
             Cluster(
                 id=names[i],

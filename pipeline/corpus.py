@@ -73,11 +73,16 @@ class Dialogue(_Frozen):
         """Return the dialogue as turns, numbered from 1."""
         found: list[Turn] = []
         begin = 0
-        for speaker, group in groupby(self.utterances, key=lambda utterance: utterance.speaker):
-            parts = [utterance.content for utterance in group]
+        for _, group in groupby(self.utterances, key=lambda utterance: utterance.speaker):
+            parts = list(group)
             end = begin + len(parts)
             found.append(
-                Turn(number=len(found) + 1, speaker=speaker, utterances=(begin, end), content=" ".join(parts))
+                Turn(
+                    number=len(found) + 1,
+                    speaker=parts[0].speaker,
+                    utterances=(begin, end),
+                    content=" ".join(part.content for part in parts),
+                )
             )
             begin = end
         return tuple(found)
@@ -139,7 +144,8 @@ class _Reader:
         raw = record.get("dialog")
         if not isinstance(raw, list):
             raise _Malformed("no list `dialog`")
-        utterances = tuple(self._utterance(item) for item in raw)
+        # A blank message is nothing anybody said; the labels do not count it either.
+        utterances = tuple(self._utterance(item) for item in raw if not _is_blank(item))
         for speaker in ("seeker", "supporter"):
             if all(utterance.speaker != speaker for utterance in utterances):
                 raise _Malformed(f"no {speaker} in it")
@@ -158,7 +164,7 @@ class _Reader:
         if speaker is None:
             raise _Malformed("an unknown speaker")
         content = item.get("content", item.get("text"))
-        if not isinstance(content, str) or not content.strip():
+        if not isinstance(content, str):
             raise _Malformed("an utterance without text")
         return Utterance(
             speaker=speaker,
@@ -181,6 +187,11 @@ class _Reader:
         clean, counts = scrub(text)
         self.scrubbed.update(counts)
         return clean
+
+
+def _is_blank(item: Any) -> bool:
+    content = item.get("content", item.get("text")) if isinstance(item, dict) else None
+    return isinstance(content, str) and not content.strip()
 
 
 def _feedback(raw: Any) -> int | None:

@@ -76,26 +76,28 @@ class Features:
         """Return one row per prototype of `kept`, from the units it stands for."""
         changes = list(ResponseChange)
         known = {
-            (unit.dialogue, unit.turn, unit.change): np.concatenate([
-                self._lines[unit.dialogue, unit.turn],
-                np.eye(len(changes))[changes.index(unit.change)],
-                [self._where[unit.dialogue, unit.turn]],
-            ])
+            (unit.dialogue, unit.turn, unit.change): np.concatenate(
+                [
+                    self._lines[unit.dialogue, unit.turn],
+                    np.eye(len(changes))[changes.index(unit.change)],
+                    [self._where[unit.dialogue, unit.turn]],
+                ]
+            )
             for unit in units
         }
         cells = by_cell(units)
-        rows = {
-            cell: np.stack([known[u.dialogue, u.turn, u.change] for u in group]) for cell, group in cells.items()
-        }
+        rows = {cell: np.stack([known[u.dialogue, u.turn, u.change] for u in group]) for cell, group in cells.items()}
         state_mean = {
             state: np.concatenate([rows[cell] for cell in rows if cell[0] == state]).mean(axis=0)
             for state in {p.state for p in kept}
         }
-        means = np.stack([
-            (rows[p.state, p.action].sum(axis=0) + SHRINKAGE * state_mean[p.state])
-            / (len(rows[p.state, p.action]) + SHRINKAGE)
-            for p in kept
-        ])
+        means = np.stack(
+            [
+                (rows[p.state, p.action].sum(axis=0) + SHRINKAGE * state_mean[p.state])
+                / (len(rows[p.state, p.action]) + SHRINKAGE)
+                for p in kept
+            ]
+        )
         width = means.shape[1] - len(changes) - 1
         stages = sorted({info.hill_stage for info in ACTION_INFO.values()})
         blocks = {

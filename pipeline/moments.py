@@ -88,8 +88,6 @@ def _of_dialogue(labels: DialogueLabels, messages: tuple[Message, ...]) -> list[
                 words_so_far=words,
                 asks="?" in before,
             )
-            found.append(
-                SupportTurn(labels.id, i, labels.scenarios[0], states[-1], turn.actions, turn.change, moment)
-            )
+            found.append(SupportTurn(labels.id, i, labels.scenarios[0], states[-1], turn.actions, turn.change, moment))
         actions.append(turn.actions)
     return found

@@ -48,9 +48,7 @@ def by_cell(units: Iterable[InterventionUnit]) -> dict[Cell, list[InterventionUn
     return {(s, a): groups[s, a] for s in SeekerState for a in SupportAction if (s, a) in groups}
 
 
-def prototype(
-    cell: Cell, units: list[InterventionUnit], base: BaseRate
-) -> Prototype:
+def prototype(cell: Cell, units: list[InterventionUnit], base: BaseRate) -> Prototype:
     """Return the statistics of one cell; rates count over all its units, the neutral ones included."""
     polarities = Counter(unit.polarity for unit in units)
     n = len(units)

@@ -12,15 +12,31 @@ from typing import Any
 
 import numpy as np
 
+from ..skills_bank.bank import Bank
+from ..skills_bank.encoder import Encoder
+from ..skills_bank.index import Facets
 from ..skills_bank.moment import factors
-from ..skills_bank.outcome import OUTCOMES, PHASES, terms_of
+from ..skills_bank.outcome import OUTCOMES, PHASES, OutcomeModel, terms_of
+from ..skills_bank.ranking import Ranker, Weights
 from ..skills_bank.taxonomy import ResponseChange, SeekerState, SupportAction
-from .moments import SupportTurn
+from .cases import predicted_cases
+from .labels import BUILD_SPLITS
+from .moments import SupportTurn, dialogue_turns, support_turns
+from .select_eval import rank, targets
 
 STATES, ACTIONS = list(SeekerState), list(SupportAction)
 OUTCOME_PENALTY = 0.01
 """Inverse ridge strength; of .003, .01, .02, .04, .1 the best outcome lift in cross-validation."""
 PRACTICE_PENALTY = 0.05
+OUTCOME_WEIGHT = 6.0
+"""Say of the outcome in the ranking, against a cover weight of about 1; chosen on train + failed as the largest that
+costs less than 0.02 of hit@3 (docs/selection.md)."""
+CAUTION = 1.0
+"""A negative change undoes a positive one."""
+DEPTH = 0.15
+"""Extra worth of a change other than more_specific_expression, which a question brings almost by itself."""
+MIN_SCORE = 0.05
+"""Least score to answer with; see docs/selection.md for what falls below it."""
 _TOLD: dict[str, Callable[[SupportTurn], bool]] = {
     "positive": lambda t: t.polarity == "positive",
     "negative": lambda t: t.polarity == "negative",
@@ -160,3 +176,36 @@ def fit_ranking(
     margins = (chosen @ weights).reshape(-1, 1)
     platt = LogisticRegression(C=1e6).fit(margins, masks.reshape(-1))
     return weights * float(platt.coef_[0, 0]), float(platt.intercept_[0])
+
+
+def fit_selection(shared: Path, bank: Bank, facets: Facets, encoder: Encoder, out: Path) -> Weights:
+    """Fit the outcome model and the ranking on train + failed and write both files into `out`.
+
+    Raises:
+        CorpusError: The corpus is absent under `shared`.
+    """
+    dialogues = dialogue_turns(shared, BUILD_SPLITS)
+    weights = fit_outcomes(support_turns(dialogues))
+    write_json(weights, out / "outcome.json")
+    outcomes = OutcomeModel(weights)
+    blank = Weights(
+        bias=0, cover=1, outcome=0, facet=0, scenario=0, min_score=MIN_SCORE, caution=CAUTION, depth=DEPTH
+    )
+    cases = predicted_cases(dialogues, encoder)
+    skills = list(bank.skills.values())
+    ranker = Ranker(skills, bank.evidence, facets.vectors, facets.owners([skill.name for skill in skills]))
+    features = rank(cases, bank, ranker, outcomes, blank).features
+    (cover, outcome, facet, scenario), bias = fit_ranking(features, targets(cases, ranker.cells), OUTCOME_WEIGHT)
+    fitted = blank.model_copy(
+        update={
+            "bias": round(bias, 4),
+            **{
+                name: round(float(value), 4)
+                for name, value in zip(
+                    ("cover", "outcome", "facet", "scenario"), (cover, outcome, facet, scenario), strict=True
+                )
+            },
+        }
+    )
+    write_json(fitted.model_dump(), out / "ranking.json")
+    return fitted

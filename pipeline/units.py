@@ -7,9 +7,9 @@ from ..skills_bank.models import InterventionUnit
 from .labels import BUILD_SPLITS, DialogueLabels, Split, load_labels
 
 
-def units(labels: Iterable[DialogueLabels] | None = None, splits: Collection[Split] = BUILD_SPLITS) -> list[
-    InterventionUnit
-]:
+def units(
+    labels: Iterable[DialogueLabels] | None = None, splits: Collection[Split] = BUILD_SPLITS
+) -> list[InterventionUnit]:
     """Return the intervention units of `labels` (default: the shipped ones) in the chosen splits, in corpus order.
 
     A supporter turn with no seeker turn before or after it, or with no labelled change, yields none (Zhu et al. 2026

@@ -7,6 +7,7 @@ requests, each before anything is parsed.
 
 import hmac
 import logging
+import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -189,6 +190,36 @@ def http_app(
             Middleware(BodyLimit, max_bytes=limits.max_body_bytes),
         ],
     )
+
+
+def run_http(app: "Starlette", host: str, port: int, *, with_token: bool, log_level: str = "WARNING") -> None:
+    """Bind, say on stdout how to connect, and serve until interrupted. Port 0 takes a free one.
+
+    Raises:
+        InputError: The address cannot be bound.
+    """
+    import uvicorn
+
+    from .hosts import instructions
+
+    listener = _bind(host, port)
+    address = f"[{host}]" if ":" in host else host
+    print(instructions(f"http://{address}:{listener.getsockname()[1]}/mcp", with_token), flush=True)
+    config = uvicorn.Config(app, log_level=log_level.lower(), access_log=False, timeout_graceful_shutdown=2, lifespan="on")
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise InputError(
+            f"Cannot serve on {host}:{port}: {error.strerror}. Pass another port (`make serve PORT=8766`, `--port 8766`)."
+        ) from error
+    return listener
 
 
 def _add_health(mcp: FastMCP, live: "LiveBank", detailed: bool) -> None:

@@ -108,6 +108,12 @@ class Speller:
         ids = _ends([token for line in telling for token in line], room // 2, room - room // 2)
         return Encoded([self._cls, self._dialogue, *ids, self._sep], [0] * (len(ids) + 3))
 
+    def plain(self, texts: Sequence[str]) -> list[Encoded]:
+        """Spell texts without any mark, as the untuned MiniLM expects them."""
+        room = self.limits.current
+        words = [_ends(tokens, room, 0) for tokens in self._words(list(texts))]
+        return [Encoded([self._cls, *ids, self._sep], [0] * (len(ids) + 2)) for ids in words]
+
     def _turn(self, turn: Turn, words: Iterator[list[int]]) -> Encoded:
         limits = self.limits
         current = _ends(next(words), limits.current // 4, limits.current - limits.current // 4)
@@ -160,3 +166,146 @@ def padded(inputs: Sequence[Encoded]) -> tuple["Ints", "Ints"]:
         ids[row, : len(item.ids)] = item.ids
         types[row, : len(item.types)] = item.types
     return ids, types
+
+
+MODEL_FILE, TOKENIZER_FILE, CARD_FILE = "encoder.onnx", "tokenizer.json", "encoder.json"
+FORMAT = 1
+_HEADS: dict[str, tuple[str, ...]] = {
+    "states": tuple(SeekerState),
+    "actions": tuple(SupportAction),
+    "scenarios": tuple(Scenario),
+    "risk": RISK_KINDS,
+}
+_RAGGED = 2.0  # a batch this many times longer when padded than its words is run in two halves
+
+
+class Encoder:
+    """The trained encoder. One instance serves all calls: it holds no state between them and is thread-safe."""
+
+    def __init__(self, session: "InferenceSession", speller: Speller, card: dict[str, Any]) -> None:
+        """Hold what `load` has read and checked."""
+        self._session = session
+        self._speller = speller
+        self._temperatures: dict[str, float] = card["temperatures"]
+        self.version: str = card["version"]
+
+    @classmethod
+    def load(cls, folder: Path | None = None, threads: int = 1) -> Self:
+        """Load the encoder of `folder`, by default the shipped one.
+
+        Args:
+            folder: Holds `encoder.json`, `encoder.onnx` and `tokenizer.json`.
+            threads: Threads that one reading may use. One is best where several calls run at a time.
+
+        Raises:
+            ModelError: A file is missing, differs from its checksum, or was trained for another taxonomy.
+        """
+        import onnxruntime
+
+        folder = folder or Path(str(files("esc_skills.skills_bank").joinpath("model")))
+        card = _card(folder)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Threads that wait without spinning: the event loop of the server shares the core.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        model = _checked(folder, MODEL_FILE, card)
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        _checked(folder, TOKENIZER_FILE, card)
+        return cls(session, Speller.from_file(folder / TOKENIZER_FILE, Limits(**card["limits"])), card)
+
+    def read(self, turns: Sequence[Turn]) -> Reading:
+        """Read turns, each with its context; the rows of the answer follow the turns."""
+        import numpy as np
+
+        if not turns:
+            sizes = (EMBEDDING_SIZE, *map(len, _HEADS.values()))
+            return Reading(*(np.zeros((0, size), dtype=np.float32) for size in sizes))
+        embedding, states, actions, scenarios, risk = self._run(self._speller.turns(turns))
+        heat = self._temperatures
+        return Reading(
+            embedding=embedding,
+            states=_softmax(states / heat["states"]),
+            actions=_sigmoid(actions / heat["actions"]),
+            scenarios=_softmax(scenarios / heat["turn_scenarios"]),
+            risk=_sigmoid(risk / heat["risk"]),
+        )
+
+    def embed(self, texts: Sequence[str]) -> "Floats":
+        """Return the embeddings of plain texts, read as seeker turns without context, (n, 384)."""
+        import numpy as np
+
+        inputs = self._speller.turns([Turn("seeker", text) for text in texts])
+        found = np.zeros((len(texts), EMBEDDING_SIZE), dtype=np.float32)
+        order = sorted(range(len(inputs)), key=lambda i: len(inputs[i].ids))
+        for begin in range(0, len(order), _EMBED_BATCH):
+            rows = order[begin : begin + _EMBED_BATCH]
+            found[rows] = self._run([inputs[i] for i in rows])[0]
+        return found
+
+    def read_dialogue(self, turns: Sequence[tuple[str, str]]) -> "Floats":
+        """Return the scenario distribution of the dialogue so far, (18,), from the seeker's lines among (role, text)."""
+        logits = self._run([self._speller.dialogue(turns)])[3]
+        return _softmax(logits / self._temperatures["scenarios"])[0]
+
+    def _run(self, inputs: list[Encoded]) -> list["Floats"]:
+        import numpy as np
+
+        lengths = np.array([len(item.ids) for item in inputs])
+        if len(inputs) > 1 and lengths.max() * len(inputs) > _RAGGED * lengths.sum():
+            return self._halves(inputs, lengths)
+        ids, types = padded(inputs)
+        return self._session.run(None, {"ids": ids, "types": types})  # pyright: ignore[reportReturnType]
+
+    def _halves(self, inputs: list[Encoded], lengths: "Ints") -> list["Floats"]:
+        import numpy as np
+
+        order = np.argsort(lengths, kind="stable")
+        middle = len(order) // 2 if len(order) > 2 else 1
+        parts = [self._run([inputs[i] for i in rows]) for rows in (order[:middle], order[middle:])]
+        back = np.argsort(order, kind="stable")
+        return [np.concatenate(pair)[back] for pair in zip(*parts, strict=True)]
+
+
+_EMBED_BATCH = 32
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    path = folder / CARD_FILE
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"No encoder at {path}. Reinstall esc-skills, or train one with `esc-skills train`.") from error
+    except ValueError as error:
+        raise ModelError(f"{path} is no JSON: {error}. Reinstall esc-skills.") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise ModelError(f"{path} is not an encoder card of format {FORMAT}. Reinstall esc-skills.")
+    for head, labels in _HEADS.items():
+        if tuple(card["labels"][head]) != labels:
+            raise ModelError(f"{path} was trained for other {head} than the taxonomy's. Train it again.")
+    return card
+
+
+def _checked(folder: Path, name: str, card: dict[str, Any]) -> bytes:
+    path = folder / name
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing. Reinstall esc-skills.") from error
+    if (found := hashlib.sha256(data).hexdigest()) != card["files"][name]:
+        raise ModelError(f"{path} has sha256 {found}, but {CARD_FILE} expects {card['files'][name]}. Reinstall it.")
+    return data
+
+
+def _softmax(logits: "Floats") -> "Floats":
+    import numpy as np
+
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _sigmoid(logits: "Floats") -> "Floats":
+    import numpy as np
+
+    return 1.0 / (1.0 + np.exp(-np.clip(logits, -30.0, 30.0)))

@@ -7,7 +7,7 @@ from .models import Evidence, Proportion, Prototype
 from .taxonomy import ACTION_INFO, STATE_INFO, SeekerState
 
 PRIOR = 10.0
-"""Units' worth of the state's base rate behind every cell: the strength of the Dirichlet prior of `expected_outcome`."""
+"""Units' worth of the state's base rate behind every cell: strength of the prior in `expected_outcome`."""
 _SHOWN = 3
 
 

@@ -34,7 +34,9 @@ class Classification(_Answer):
     scenarios: tuple[ScenarioProbability, ...] = Field(description="The most likely situations of the whole talk.")
     evidence: tuple[str, ...] = Field(description="Phrases of the seeker's text that drove the state.")
     language: str = Field(description="'en', another script or language name, or 'unknown'.")
-    note: str = Field(description="What the caller should know: low confidence, windowing, degraded modes; may be empty.")
+    note: str = Field(
+        description="What the caller should know: low confidence, windowing, degraded modes; may be empty."
+    )
     bank_version: str
 
 

@@ -143,9 +143,7 @@ class Selector:
             remarks.append(f"The caller's {' and '.join(said)} outweighed the encoder's reading.")
         return Query(found, states, scenarios, "caller" if state else "encoder", remarks)
 
-    def _ranked(
-        self, query: Query, risk: Risk, k: int, exclude: set[str], least: float
-    ) -> tuple[SkillChoice, ...]:
+    def _ranked(self, query: Query, risk: Risk, k: int, exclude: set[str], least: float) -> tuple[SkillChoice, ...]:
         unknown = sorted(exclude - set(self.bank.skills))
         if unknown:
             query.notes.append(f"Not in the bank, so nothing to exclude: {', '.join(unknown)}.")
@@ -234,5 +232,3 @@ def _pitfall(skill: Skill, steps: Sequence[ActionStep]) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= FACET_LENGTH else text[: FACET_LENGTH - 1].rstrip() + "\u2026"
-
-

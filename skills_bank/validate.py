@@ -9,7 +9,7 @@ import argparse
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -24,6 +24,7 @@ SKILL_FILE = "SKILL.md"
 EVIDENCE_FILE = "references/evidence.json"
 SUPPORT_FOLDERS = ("references", "scripts", "assets")
 MAX_LINES, MAX_TOKENS = 500, 5000
+MAX_FILE_BYTES = 1_000_000
 CHARACTERS_PER_TOKEN = 4
 """Rule of thumb for English prose; the limit is a recommendation of the Agent Skills format, not a hard one."""
 MIN_CONDITIONS, MIN_WHEN_NOT, MIN_PITFALLS, MIN_GOOD, MIN_BAD = 3, 1, 3, 2, 1
@@ -42,24 +43,48 @@ def is_ignored(name: str) -> bool:
 def problems_in_skill(folder: Path, *, strict: bool = False) -> list[Problem]:
     """Return every problem of the skill in `folder`."""
     log = ProblemLog(f"{folder.name}/{SKILL_FILE}")
-    text = _read(folder / SKILL_FILE, log)
-    _check_files(folder, text or "", log)
-    if text is None:
-        return log.problems
-    skill, problems = read_skill_text(text, log.file)
-    log.problems += problems
+    files = _read_files(folder, log)
+    text = files.get(SKILL_FILE, b"").decode("utf-8", errors="replace")
+    _check_files(folder, text, log)
+    skill, _ = check_content(folder.name, files, log)
     _check_text(text, log)
-    if skill is None:
-        return log.problems
-    if skill.name != folder.name:
-        fix = f"Rename the folder to {skill.name!r}, or set 'name: {folder.name}'."
-        log.add("name", f"The name {skill.name!r} is not the folder's, {folder.name!r}.", fix)
-    _check_ids(skill, log)
-    _check_evidence(folder, skill, log)
-    if strict:
+    if skill is not None and strict:
         _check_amounts(skill, log)
         _check_digits(skill, log)
     return log.problems
+
+
+def check_content(name: str, files: Mapping[str, bytes], log: ProblemLog) -> tuple[Skill | None, Evidence | None]:
+    """Check what serving relies on: the text, its name, its states and actions, its evidence.
+
+    Args:
+        name: Name of the skill's folder.
+        files: The skill's files by POSIX path.
+        log: Takes the problems; without any, the skill can be served.
+
+    Returns:
+        The skill and its evidence, each None where it is absent or cannot be read.
+    """
+    content = files.get(SKILL_FILE)
+    if content is None:
+        log.add("file", f"There is no {SKILL_FILE}.", "Add one, or take the folder away.")
+        return None, None
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        log.add("file", f"It is not UTF-8 (byte {error.start}).", "Save it as UTF-8.")
+        return None, None
+    skill, problems = read_skill_text(text, log.file)
+    log.problems += problems
+    evidence = _read_evidence(files.get(EVIDENCE_FILE), log)
+    if skill is None:
+        return None, evidence
+    if skill.name != name:
+        fix = f"Rename the folder to {skill.name!r}, or set 'name: {name}'."
+        log.add("name", f"The name {skill.name!r} is not the folder's, {name!r}.", fix)
+    _check_ids(skill, log)
+    _check_evidence(skill, evidence, EVIDENCE_FILE in files, log)
+    return skill, evidence
 
 
 def problems_in_bank(folder: Path, *, strict: bool = False) -> list[Problem]:
@@ -90,16 +115,17 @@ def support_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _read(path: Path, log: ProblemLog) -> str | None:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        log.add("file", f"There is no {SKILL_FILE}.", "Add one, or take the folder away.")
-    except UnicodeDecodeError as error:
-        log.add("file", f"It is not UTF-8 (byte {error.start}).", "Save it as UTF-8.")
-    except OSError as error:
-        log.add("file", f"It cannot be read: {error.strerror}.", "Check what it is and its permissions.")
-    return None
+def _read_files(folder: Path, log: ProblemLog) -> dict[str, bytes]:
+    """Return the files that are checked by content; those that cannot be read are noted."""
+    files = {}
+    for name in (SKILL_FILE, EVIDENCE_FILE):
+        path = folder / name
+        try:
+            if path.is_file():
+                files[name] = path.read_bytes()
+        except OSError as error:
+            log.add("files", f"{name} cannot be read: {error.strerror}.", "Check its permissions.")
+    return files
 
 
 def _check_files(folder: Path, text: str, log: ProblemLog) -> None:
@@ -114,6 +140,8 @@ def _check_files(folder: Path, text: str, log: ProblemLog) -> None:
         if top not in SUPPORT_FOLDERS or "/" not in relative:
             fix = f"Move it under {', '.join(f'{name}/' for name in SUPPORT_FOLDERS)}."
             log.add("files", f"{relative} lies where hosts do not look.", fix)
+        elif (folder / relative).stat().st_size > MAX_FILE_BYTES:
+            log.add("files", f"{relative} has over {MAX_FILE_BYTES} bytes.", "Keep such files elsewhere.")
         elif relative not in text:
             log.add("files", f"{relative} is not linked.", f"Link it in {SKILL_FILE}: [{relative}]({relative}).")
     for match in _LINK.finditer(text):
@@ -149,18 +177,22 @@ def _check_ids(skill: Skill, log: ProblemLog) -> None:
         log.add("esc-actions", f"No plan and no pitfall names {action.value!r}.", "Write about it or take it out.")
 
 
-def _check_evidence(folder: Path, skill: Skill, log: ProblemLog) -> None:
-    path = folder / EVIDENCE_FILE
-    if not path.is_file():
-        if skill.evidence:
-            log.add(EVIDENCE, f"The section stands there without {EVIDENCE_FILE}.", "Let code write both.")
-        return
+def _read_evidence(content: bytes | None, log: ProblemLog) -> Evidence | None:
+    if content is None:
+        return None
     try:
-        evidence = Evidence.model_validate_json(path.read_bytes())
+        return Evidence.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         log.add(EVIDENCE_FILE, f"{place}: {first['msg']}.", "Write it again with code.")
+        return None
+
+
+def _check_evidence(skill: Skill, evidence: Evidence | None, present: bool, log: ProblemLog) -> None:
+    if skill.evidence and not present:
+        log.add(EVIDENCE, f"The section stands there without {EVIDENCE_FILE}.", "Let code write both.")
+    if evidence is None:
         return
     if evidence.skill != skill.name:
         log.add(EVIDENCE_FILE, f"It is about {evidence.skill!r}.", "Write it again with code.")
@@ -211,8 +243,7 @@ def _check_digits(skill: Skill, log: ProblemLog) -> None:
 def _check_shared(folders: Iterable[Path]) -> list[Problem]:
     owners: dict[tuple[str, str], list[str]] = defaultdict(list)
     for folder in folders:
-        text = _read(folder / SKILL_FILE, ProblemLog(""))
-        skill = read_skill_text(text)[0] if text is not None else None
+        skill, _ = check_content(folder.name, _read_files(folder, ProblemLog("")), ProblemLog(""))
         if skill is None:
             continue
         texts = {("description", skill.description)}

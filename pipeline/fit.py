@@ -1,8 +1,8 @@
-"""Trains the encoder: one multi-task fine-tuning of all-MiniLM-L6-v2, on two CPU cores in well under two hours."""
+"""Fits the encoder's network: one multi-task fine-tuning of all-MiniLM-L6-v2 in bf16 on the CPU."""
 
+import math
 import os
 import random
-import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,14 +12,17 @@ from typing import Any, NamedTuple
 # operation wait for a scheduler tick (measured: 350 instead of 2,300 tokens a second). Read once, when torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import numpy as np
 import torch
+from rich.progress import Progress
 from torch import Tensor, nn
 
-from ..skills_bank.encoder import Encoded, Limits, Speller, padded
+from ..skills_bank.encoder import EMBEDDING_SIZE, Encoded, Limits, Speller, padded
 from ..skills_bank.taxonomy import ESCONV_STRATEGIES, ResponseChange, Scenario, SeekerState, SupportAction
 from .items import PRIMARY_WEIGHT, Item, dialogue_items, risk_items, taxonomy_items, teacher_texts, turn_items
-from .network import Network, load_trunk, minilm_folder
+from .labels import BUILD_SPLITS
+from .network import Network, load_trunk
+
+RISK_TRAIN = Path(str(files("esc_skills.pipeline").joinpath("risk_lines.train.jsonl")))
 
 
 class Recipe(NamedTuple):
@@ -135,19 +138,20 @@ def _arrays(inputs: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(ids), torch.from_numpy(types)
 
 
-def teacher_embeddings(speller: Speller, texts: Sequence[str]) -> Tensor:
-    """Return the frozen MiniLM's sentence embeddings, which keep the fine-tuned ones fit for retrieval."""
+def frozen_embeddings(speller: Speller, texts: Sequence[str]) -> Tensor:
+    """Return the frozen MiniLM's sentence embeddings: the teacher that keeps fine-tuned ones fit for retrieval."""
     trunk = load_trunk().eval()
-    encoded = [Encoded(ids[:62], [0] * len(ids[:62])) for ids in speller._words(list(texts))]
-    encoded = [Encoded([101, *item.ids, 102], [0, 0, *item.types]) for item in encoded]
-    found = torch.zeros(len(texts), 384)
+    unique = list(dict.fromkeys(texts))
+    encoded = speller.plain(unique)
+    found = torch.zeros(len(unique), EMBEDDING_SIZE)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         for group in batches([len(item.ids) for item in encoded], 4096, None):
             ids, types = _arrays([encoded[i] for i in group])
-            mask = ids.ne(0).unsqueeze(-1)
-            hidden = trunk(input_ids=ids, token_type_ids=types, attention_mask=mask[..., 0].long()).last_hidden_state
-            found[group] = nn.functional.normalize((hidden.float() * mask).sum(1), dim=-1)
-    return found
+            mask = ids.ne(0)
+            hidden = trunk(input_ids=ids, token_type_ids=types, attention_mask=mask.long()).last_hidden_state
+            found[group] = nn.functional.normalize((hidden.float() * mask.unsqueeze(-1)).sum(1), dim=-1)
+    row = {text: i for i, text in enumerate(unique)}
+    return found[[row[text] for text in texts]]
 
 
 def loss(network: Network, inputs: Sequence[Encoded], goal: Targets, teacher: Tensor, state_weights: Tensor, smoothing: float) -> Tensor:
@@ -221,3 +225,104 @@ def state_weights(goal: Targets, balance: float) -> Tensor:
     counts = torch.bincount(goal.states[goal.states_weight > 0], minlength=len(SeekerState)).float().clamp(min=1.0)
     weights = counts**-balance
     return weights * counts.sum() / (weights * counts).sum()
+
+
+class Material(NamedTuple):
+    """Training items, spelled, with their targets and teacher embeddings."""
+
+    items: list[Item]
+    inputs: list[Encoded]
+    goal: Targets
+    teacher: Tensor
+
+    def batch(self, which: Sequence[int]) -> tuple[list[Encoded], Targets, Tensor]:
+        """Return the inputs, targets and teacher rows of some items."""
+        rows = torch.tensor(which)
+        return [self.inputs[i] for i in which], Targets(*(part[rows] for part in self.goal)), self.teacher[rows]
+
+
+def material(shared: Path, speller: Speller, recipe: Recipe) -> Material:
+    """Read and prepare everything the encoder is trained on: ESConv's train split, FailedESConv, composed lines."""
+    items = turn_items(shared, BUILD_SPLITS)
+    items += dialogue_items(shared, BUILD_SPLITS, recipe.views, recipe.seed)
+    items += taxonomy_items()
+    items += risk_items(RISK_TRAIN) * recipe.risk_copies
+    return Material(items, spell(speller, items), targets(items), frozen_embeddings(speller, teacher_texts(items)))
+
+
+def fit(data: Material, recipe: Recipe, progress: Progress) -> Network:
+    """Return the trained network, its weights averaged over the steps."""
+    torch.manual_seed(recipe.seed)
+    network = Network(recipe.dropout).train()
+    steps = optimizer(network, recipe)
+    average = Average(network, recipe.average)
+    weights = state_weights(data.goal, recipe.balance)
+    plan = _plan([len(item.ids) for item in data.inputs], recipe)
+    peaks = [group["lr"] for group in steps.param_groups]
+    task = progress.add_task("training", total=len(plan))
+    for step, which in enumerate(plan):
+        for group, peak in zip(steps.param_groups, peaks, strict=True):
+            group["lr"] = peak * _schedule(step, len(plan), recipe.warm_up)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            cost = loss(network, *data.batch(which), weights, recipe.smoothing)
+        cost.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        steps.step()
+        steps.zero_grad()
+        average.update()
+        progress.update(task, advance=1, description=f"training (loss {cost.item():.2f})")
+    average.swap()
+    return network.eval()
+
+
+def _plan(lengths: Sequence[int], recipe: Recipe) -> list[list[int]]:
+    random_ = random.Random(recipe.seed)
+    rounds = [batches(lengths, recipe.tokens_a_batch, random_) for _ in range(math.ceil(recipe.epochs))]
+    plan = [group for round_ in rounds for group in round_]
+    return plan[: max(1, round(len(plan) * recipe.epochs / len(rounds)))]
+
+
+def _schedule(step: int, total: int, warm_up: float) -> float:
+    """Return the share of the peak rate: linear up over the first steps, then linear down to 3%."""
+    warm = max(1, round(warm_up * total))
+    if step < warm:
+        return (step + 1) / warm
+    return 1.0 - 0.97 * (step - warm) / max(1, total - warm)
+
+
+def refit_risk(network: Network, data: Material, *, negatives: int = 3000, decay: float = 1e-3) -> None:
+    """Fit the risk head anew on the frozen trunk, with a second-order method and every composed line.
+
+    Corpus turns without a flag are subsampled; their sheer number would otherwise decide where the boundary lies.
+    """
+    lines = [i for i, item in enumerate(data.items) if item.group.startswith("risk:")]
+    corpus = [i for i, item in enumerate(data.items) if item.risk is not None and not item.group.startswith("risk:")]
+    flagged = [i for i in corpus if any(data.items[i].risk or ())]
+    calm = random.Random(0).sample([i for i in corpus if not any(data.items[i].risk or ())], negatives)
+    which = list(dict.fromkeys([*lines, *flagged, *calm]))
+    features = pooled(network, [data.inputs[i] for i in which])
+    goal = data.goal.risk[which]
+    head = nn.Linear(features.shape[1], goal.shape[1])
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    solver = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        cost = nn.functional.binary_cross_entropy_with_logits(head(features), goal, pos_weight=torch.tensor(3.0))
+        cost = cost + decay * head.weight.pow(2).sum()
+        cost.backward()
+        return cost
+
+    solver.step(closure)
+    network.heads["risk"].load_state_dict(head.state_dict())
+
+
+def pooled(network: Network, inputs: Sequence[Encoded]) -> Tensor:
+    """Return the features that the heads read, one row per input."""
+    network.eval()
+    found = torch.zeros(len(inputs), 3 * EMBEDDING_SIZE)
+    with torch.inference_mode():
+        for group in batches([len(item.ids) for item in inputs], 4096, None):
+            found[group] = network.pool(*_arrays([inputs[i] for i in group]))[0]
+    return found.clone()

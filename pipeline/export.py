@@ -1,0 +1,129 @@
+"""From the trained network to the shipped files: one ONNX graph, quantised, with a card that carries the checksums."""
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..skills_bank.encoder import CARD_FILE, FORMAT, MODEL_FILE, RISK_KINDS, TOKENIZER_FILE, Limits
+from ..skills_bank.taxonomy import Scenario, SeekerState, SupportAction
+from .network import Network, Outputs, minilm_folder
+
+OPSET = 17
+_HEADS = 12
+_HIDDEN = 384
+
+
+def export_fp32(network: Network, path: Path) -> None:
+    """Write the network as an fp32 ONNX graph with inputs `ids` and `types` of shape (n, tokens)."""
+    network.eval()
+    example = (torch.tensor([[101, 2, 7592, 102, 0], [101, 3, 7592, 102, 2]]), torch.tensor([[0] * 5, [0, 0, 0, 0, 1]]))
+    axes = {0: "n", 1: "tokens"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer warns about shape checks in transformers that cannot vary here
+        torch.onnx.export(
+            network,
+            example,
+            str(path),
+            input_names=["ids", "types"],
+            output_names=list(Outputs._fields),
+            dynamic_axes={"ids": axes, "types": axes} | {name: {0: "n"} for name in Outputs._fields},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def fuse(source: Path, target: Path) -> None:
+    """Fuse attention, layer norms and GELU into onnxruntime's own operators, which halves the time of a reading."""
+    from onnxruntime.transformers import optimizer
+    from onnxruntime.transformers.fusion_options import FusionOptions
+
+    options = FusionOptions("bert")
+    options.enable_embed_layer_norm = False
+    fused = optimizer.optimize_model(
+        str(source), "bert", num_heads=_HEADS, hidden_size=_HIDDEN, optimization_options=options, opt_level=0
+    )
+    fused.save_model_to_file(str(target))
+
+
+def quantise(source: Path, target: Path, *, per_channel: bool = True, keep: Sequence[str] = ()) -> None:
+    """Quantise weights to int8 and activations dynamically; nodes whose name contains one of `keep` stay fp32."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    names = [node.name for node in onnx.load(str(source)).graph.node]
+    quantize_dynamic(
+        str(source),
+        str(target),
+        per_channel=per_channel,
+        reduce_range=False,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=[name for name in names if any(part in name for part in keep)],
+        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
+    )
+
+
+def write_model(
+    folder: Path,
+    model: Path,
+    *,
+    temperatures: Mapping[str, float],
+    limits: Limits,
+    about: Mapping[str, Any],
+) -> Path:
+    """Write `encoder.onnx`, `tokenizer.json` and `encoder.json` to `folder`, and return it.
+
+    The version is the hash of the graph, the tokeniser and the temperatures: what decides an answer, and nothing else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if model.resolve() != (folder / MODEL_FILE).resolve():
+        shutil.copyfile(model, folder / MODEL_FILE)
+    # The padding and truncation that the original carries belong to another use of it.
+    tokenizer = json.loads((minilm_folder() / TOKENIZER_FILE).read_text(encoding="utf-8"))
+    tokenizer |= {"padding": None, "truncation": None}
+    (folder / TOKENIZER_FILE).write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    sums = {name: sha256((folder / name).read_bytes()).hexdigest() for name in (MODEL_FILE, TOKENIZER_FILE)}
+    deciding = json.dumps([sums, dict(temperatures), limits._asdict()], sort_keys=True)
+    card = {
+        "format": FORMAT,
+        "version": sha256(deciding.encode()).hexdigest()[:12],
+        "files": sums,
+        "labels": {
+            "states": list(SeekerState),
+            "actions": list(SupportAction),
+            "scenarios": list(Scenario),
+            "risk": list(RISK_KINDS),
+        },
+        "limits": limits._asdict(),
+        "temperatures": dict(temperatures),
+        **about,
+    }
+    (folder / CARD_FILE).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return folder
+
+
+def onnx_logits(model: Path, inputs: Sequence[Any], threads: int = 2) -> dict[str, np.ndarray]:
+    """Return all outputs of a graph over many inputs, batched by length as in serving."""
+    import onnxruntime
+
+    from ..skills_bank.encoder import padded
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    order = np.argsort([len(item.ids) for item in inputs], kind="stable")
+    parts: list[list[np.ndarray]] = []
+    for begin in range(0, len(order), 8):
+        ids, types = padded([inputs[i] for i in order[begin : begin + 8]])
+        parts.append(session.run(None, {"ids": ids, "types": types}))  # pyright: ignore[reportArgumentType]
+    back = np.argsort(order, kind="stable")
+    return {
+        name: np.concatenate([part[k] for part in parts])[back] for k, name in enumerate(Outputs._fields)
+    }

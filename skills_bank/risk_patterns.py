@@ -1,0 +1,318 @@
+"""The reviewed patterns of `risk_patterns.yaml`: loading, checking and reading one turn with them.
+
+A pattern is a set of regular expressions over a normalised sentence; a guard looks around a hit and lowers or voids it
+(negation, hyperbole, quotation, another person, the past), in the manner of NegEx (Chapman et al. 2001). Every
+repetition is bounded and no gap crosses a sentence, so a turn is read in time linear in its length.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from functools import cache, cached_property
+from importlib.resources import files
+from typing import Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from .helplines import RiskKind
+
+Level = Literal["none", "elevated", "high"]
+Strength = Literal["weak", "elevated", "high"]
+About = Literal["self", "other"]
+
+RANK: Mapping[str, int] = {"none": 0, "weak": 1, "elevated": 2, "high": 3}
+MAX_SENTENCE_CHARS = 600
+EXCERPT_CHARS = 120
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Matcher(_Frozen):
+    """Regular expressions with the vocabulary already filled in, compiled on first use."""
+
+    match: tuple[str, ...] = Field(min_length=1)
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """All expressions as one alternation."""
+        return re.compile("|".join(f"(?:{part})" for part in self.match))
+
+
+class Guard(_Matcher):
+    """What voids or lowers a hit."""
+
+    id: str
+    reason: str = Field(min_length=1)
+    where: Literal["before", "after", "sentence", "turn"] = Field(
+        description="Which text is looked at: the clause before the hit, the rest after it, its sentence or its turn."
+    )
+    cap: Strength | Literal["none"] = Field(description="The strength a guarded hit can have at most.")
+    unless: str | None = Field(default=None, description="A sentence that matches this lifts the guard.")
+
+    @cached_property
+    def exception(self) -> re.Pattern[str] | None:
+        """The compiled `unless`."""
+        return re.compile(self.unless) if self.unless else None
+
+
+class Pattern(_Matcher):
+    """One reviewed sign of risk."""
+
+    id: str
+    level: Strength = Field(description="'weak' counts only where the encoder agrees.")
+    kind: RiskKind
+    about: About = "self"
+    indirect: bool = Field(default=False, description="A hint that a clear denial clears up, not a disclosure.")
+    reason: str = Field(min_length=1)
+    cues: tuple[str, ...] = Field(min_length=1, description="One of these must occur in a sentence; a fast prefilter.")
+    guards: tuple[str, ...] = ()
+    raise_if: str | None = Field(default=None, description="Lifts a hit to high where the turn matches this.")
+    hit: tuple[str, ...] = Field(min_length=1, description="Lines that must be found by this pattern.")
+    miss: tuple[str, ...] = Field(default=(), description="Lines that this pattern must not find at its level.")
+
+    @cached_property
+    def escalation(self) -> re.Pattern[str] | None:
+        """The compiled `raise_if`."""
+        return re.compile(self.raise_if) if self.raise_if else None
+
+
+class Ask(_Matcher):
+    """A supporter's direct question about danger."""
+
+    id: str
+    kind: RiskKind
+    about: Literal["present", "past", "safety"] = Field(description="'safety' questions turn yes and no round.")
+    hit: tuple[str, ...] = Field(min_length=1)
+    miss: tuple[str, ...] = ()
+
+
+class Reply(_Matcher):
+    """How a seeker may answer a direct question; `hit` and `miss` as for patterns."""
+
+    id: Literal["affirm", "deny", "evade"]
+    hit: tuple[str, ...] = Field(min_length=1)
+    miss: tuple[str, ...] = ()
+
+
+class Signal(NamedTuple):
+    """One sign of risk found in a turn, after its guards."""
+
+    id: str
+    strength: Strength
+    kind: RiskKind
+    about: About
+    indirect: bool
+    reason: str
+    excerpt: str
+    """A piece of the seeker's own words, for the answer only; never logged."""
+
+
+class RiskPatterns(_Frozen):
+    """The whole reviewed file."""
+
+    format: Literal[1]
+    reviewed: str
+    vocabulary: dict[str, str]
+    guards: tuple[Guard, ...]
+    patterns: tuple[Pattern, ...]
+    asks: tuple[Ask, ...]
+    replies: tuple[Reply, ...]
+
+    @cached_property
+    def guard_by_id(self) -> dict[str, Guard]:
+        """Guards by id."""
+        return {guard.id: guard for guard in self.guards}
+
+    @cached_property
+    def reply_by_id(self) -> dict[str, Reply]:
+        """Replies by id."""
+        return {reply.id: reply for reply in self.replies}
+
+    def signals(self, text: str) -> list[Signal]:
+        """Return the signs of risk in one seeker turn, after guards, in reading order."""
+        pieces = list(sentences(text))
+        turn = " . ".join(plain for _, plain in pieces)
+        found = []
+        for original, plain in pieces:
+            for pattern in self.patterns:
+                if any(cue in plain for cue in pattern.cues):
+                    strength = self._strength(pattern, plain, turn)
+                    if strength != "none":
+                        found.append(_signal(pattern, strength, original))
+        return found
+
+    def asked(self, text: str) -> Ask | None:
+        """Return the last direct question about danger in a supporter turn, or None."""
+        found = None
+        for _, plain in sentences(text):
+            for ask in self.asks:
+                if ask.regex.search(plain):
+                    found = ask
+                    break
+        return found
+
+    def reply(self, text: str) -> Literal["affirm", "deny", "evade", "other"]:
+        """Read how a seeker turn answers a direct question: by its first sentence, then by any later one."""
+        plains = [plain for _, plain in sentences(text)]
+        for plain in plains[:2]:
+            for name in ("evade", "deny", "affirm"):
+                if self.reply_by_id[name].regex.search(plain):
+                    return name
+        return "other"
+
+    def _strength(self, pattern: Pattern, plain: str, turn: str) -> Strength | Literal["none"]:
+        best: Strength | Literal["none"] = "none"
+        for hit in pattern.regex.finditer(plain):
+            level: Strength | Literal["none"] = pattern.level
+            if pattern.escalation and pattern.escalation.search(turn):
+                level = "high"
+            for name in pattern.guards:
+                guard = self.guard_by_id[name]
+                if RANK[guard.cap] < RANK[level] and _guards(guard, hit, plain, turn):
+                    level = guard.cap
+            if RANK[level] > RANK[best]:
+                best = level
+        return best
+
+
+def _guards(guard: Guard, hit: re.Match[str], plain: str, turn: str) -> bool:
+    if guard.where == "before":
+        text = _clause_before(plain[: hit.start()])
+    elif guard.where == "after":
+        text = plain[hit.end() :]
+    else:
+        text = plain if guard.where == "sentence" else turn
+    if not guard.regex.search(text):
+        return False
+    return not (guard.exception and guard.exception.search(turn if guard.where == "turn" else plain))
+
+
+_CLAUSE_END = re.compile(r" but | because | although | though | then i | and i (?=am|want|will|do|have|feel|just|can)")
+
+
+def _clause_before(text: str) -> str:
+    """Return the part of `text` after its last clause boundary, at most 120 characters."""
+    text = text[-120:]
+    ends = [m.end() for m in _CLAUSE_END.finditer(text)]
+    return text[ends[-1] - 2 :] if ends and text[: ends[-1]].endswith("i ") else text[ends[-1] :] if ends else text
+
+
+def _signal(pattern: Pattern, strength: Strength, original: str) -> Signal:
+    excerpt = " ".join(original.split())
+    if len(excerpt) > EXCERPT_CHARS:
+        excerpt = excerpt[: EXCERPT_CHARS - 1].rstrip() + "…"
+    return Signal(
+        pattern.id, strength, pattern.kind, pattern.about, pattern.indirect, pattern.reason, excerpt
+    )
+
+
+# Normalisation ------------------------------------------------------------------------------------------------------
+
+_SENTENCE_END = re.compile(r"(?<!\.)\.(?![.\w])|[!?;\n。！？]+")
+_QUOTES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"'})
+_STRETCHED = re.compile(r"([a-z])\1{2,}")
+_TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*(?:[*@!$][^\W_]+)*|\"|[,:()–—-]|\.{2,}|…|[😂🤣💀😭😅🙃]")
+_PAUSES = frozenset(",:()–—-…")
+
+_WORDS: Mapping[str, str] = {
+    "im": "i am", "ive": "i have", "dont": "do not", "cant": "can not", "cannot": "can not", "wont": "will not",
+    "didnt": "did not", "doesnt": "does not", "isnt": "is not", "wasnt": "was not", "wouldnt": "would not",
+    "couldnt": "could not", "shouldnt": "should not", "havent": "have not", "hasnt": "has not", "hadnt": "had not",
+    "arent": "are not", "werent": "were not", "aint": "is not", "ain't": "is not", "can't": "can not",
+    "won't": "will not", "shan't": "will not", "wanna": "want to", "gonna": "going to", "gotta": "got to",
+    "tryna": "trying to", "kinda": "kind of", "sorta": "sort of", "outta": "out of", "lemme": "let me", "u": "you",
+    "ur": "your", "r": "are", "n": "and", "ya": "you", "youre": "you are", "theyre": "they are", "hes": "he is",
+    "shes": "she is", "thats": "that is", "theres": "there is", "whats": "what is", "its": "it is", "it's": "it is",
+    "id": "i would", "bc": "because", "cuz": "because", "cause": "because", "coz": "because", "cos": "because",
+    "rn": "right now", "tn": "tonight", "tonite": "tonight", "kms": "kms", "ppl": "people", "abt": "about",
+    "thru": "through", "tho": "though", "nobodys": "nobody is", "everyones": "everyone is", "idk": "i do not know",
+    "idc": "i do not care", "sucide": "suicide", "suicde": "suicide", "suiside": "suicide", "suicid": "suicide",
+    "sucidal": "suicidal", "suicidle": "suicidal", "suicidial": "suicidal", "suicdal": "suicidal",
+    "sewerslide": "suicide", "alot": "a lot", "anymor": "anymore", "everyday": "every day", "lifes": "life is",
+    "self-harm": "self harm", "selfharm": "self harm", "k1ll": "kill", "k!ll": "kill", "k*ll": "kill", "ki11": "kill",
+    "su1cide": "suicide", "su!cide": "suicide", "s*icide": "suicide", "su*cide": "suicide", "suic*de": "suicide",
+    "d1e": "die", "mum": "mom", "mummy": "mom", "mommy": "mom", "bf": "boyfriend", "gf": "girlfriend",
+    "whoever's": "whoever is", "ill": "ill", "y'all": "you all", "let's": "let us",
+}  # fmt: skip
+_ENDINGS = (("n't", " not"), ("'re", " are"), ("'ve", " have"), ("'ll", " will"), ("'m", " am"), ("'d", " would"))
+_IS = frozenset(
+    "he she that there what who everything everyone nobody nothing life here where how someone somebody one".split()
+)
+
+
+def sentences(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (original, normalised) for each sentence of `text`; a run-on longer than the limit is cut at words."""
+    text = unicodedata.normalize("NFKC", text).translate(_QUOTES)
+    for sentence in _SENTENCE_END.split(text):
+        for piece in _cut(sentence):
+            plain = normalise(piece)
+            if plain:
+                yield piece, plain
+
+
+def _cut(sentence: str) -> Iterator[str]:
+    while len(sentence) > MAX_SENTENCE_CHARS:
+        end = sentence.rfind(" ", MAX_SENTENCE_CHARS // 2, MAX_SENTENCE_CHARS)
+        end = end if end > 0 else MAX_SENTENCE_CHARS
+        yield sentence[:end]
+        # The next piece begins a little earlier, so that a phrase across the cut is still whole in one of the two.
+        back = sentence.rfind(" ", max(0, end - 80), max(0, end - 40))
+        sentence = sentence[back if back > 0 else end :]
+    yield sentence
+
+
+def normalise(sentence: str) -> str:
+    """Return the sentence in lower case with contractions spelt out, pauses as ` , ` and words one space apart."""
+    words = []
+    for token in _TOKEN.findall(_unstretch(sentence.lower())):
+        if token in _PAUSES or token.startswith("."):
+            words.append(",")
+        else:
+            words.append(_word(token))
+    return " ".join(words)
+
+
+def _unstretch(text: str) -> str:
+    return _STRETCHED.sub(lambda m: m[1] * 2 if m[1] in "leos" else m[1], text)
+
+
+def _word(token: str) -> str:
+    known = _WORDS.get(token)
+    if known is not None:
+        return known
+    if "'" in token:
+        for ending, full in _ENDINGS:
+            if token.endswith(ending):
+                return token.removesuffix(ending) + full
+        if token.endswith("'s") and token[:-2] in _IS:
+            return f"{token[:-2]} is"
+    return token
+
+
+# Loading ------------------------------------------------------------------------------------------------------------
+
+_NAME = re.compile(r"<([A-Z_0-9]+)>")
+
+
+@cache
+def load_patterns() -> RiskPatterns:
+    """Return the shipped patterns, each expression with its vocabulary filled in."""
+    text = files("esc_skills.skills_bank").joinpath("risk_patterns.yaml").read_text(encoding="utf-8")
+    raw = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    vocabulary: dict[str, str] = {}
+    for name, value in raw["vocabulary"].items():
+        vocabulary[name] = _fill(value, vocabulary)
+    for section in ("guards", "patterns", "asks", "replies"):
+        for entry in raw[section]:
+            entry["match"] = [_fill(part, vocabulary) for part in entry["match"]]
+            for key in ("unless", "raise_if"):
+                if entry.get(key):
+                    entry[key] = _fill(entry[key], vocabulary)
+    return RiskPatterns.model_validate(raw)
+
+
+def _fill(expression: str, vocabulary: Mapping[str, str]) -> str:
+    return _NAME.sub(lambda m: f"(?:{vocabulary[m[1]]})", expression)
