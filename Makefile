@@ -13,7 +13,7 @@ DEPS   := pyproject.toml setup.py constraints.txt
 
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help serve test check format clean
+.PHONY: help serve test check format clean adapters
 
 help:
 	@sed -n '2,5s/^# *//p' Makefile
@@ -21,7 +21,7 @@ help:
 serve: $(VENV)/.serve
 	$(BIN)/esc-skills serve --transport http --port $(PORT)
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev adapters
 	$(BIN)/python -m pytest -q $(ARGS)
 
 check: $(VENV)/.dev
@@ -44,6 +44,14 @@ $(VENV)/.dev: $(DEPS) | $(BIN)/python
 	@echo "Installing the development and training extras into $(VENV) ..."
 	$(PIP) install --constraint constraints.txt --editable ".[dev,train]"
 	@touch $@ $(VENV)/.serve
+
+# langchain-mcp-adapters (DeerFlow's way in) needs mcp 1.x, the server mcp 2.x: one environment cannot hold both.
+adapters: $(VENV)/.adapters
+
+$(VENV)/.adapters: | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)/adapters
+	$(VENV)/adapters/bin/python -m pip install --disable-pip-version-check --quiet "langchain-mcp-adapters>=0.3.2,<0.4"
+	@touch $@
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "esc-skills needs Python 3.11 or later; set PYTHON=python3.12, say")'

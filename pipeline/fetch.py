@@ -66,9 +66,7 @@ def _fetch_one(url: str, target: Path, progress: Callable[[int], None] | None) -
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-    return Fetched(
-        path=target, sha256=digest, size=size, dialogues=len(corpus.dialogues), skipped=len(corpus.skipped)
-    )
+    return Fetched(path=target, sha256=digest, size=size, dialogues=len(corpus.dialogues), skipped=len(corpus.skipped))
 
 
 def _download(url: str, file, progress: Callable[[int], None] | None) -> tuple[str, int]:

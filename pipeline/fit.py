@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from ..skills_bank.encoder import EMBEDDING_SIZE, Encoded, Limits, Speller, padded
 from ..skills_bank.taxonomy import ESCONV_STRATEGIES, ResponseChange, Scenario, SeekerState, SupportAction
-from .items import PRIMARY_WEIGHT, Item, dialogue_items, risk_items, taxonomy_items, teacher_texts, turn_items
+from .items import PRIMARY_WEIGHT, RISK_TRAIN, Item, dialogue_items, risk_items, taxonomy_items, teacher_texts, turn_items
 from .labels import BUILD_SPLITS
 from .network import Network, load_trunk
 
-RISK_TRAIN = Path(str(files("esc_skills.pipeline").joinpath("risk_lines.train.jsonl")))
 
 
 class Recipe(NamedTuple):

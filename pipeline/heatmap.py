@@ -8,7 +8,7 @@ from ..skills_bank.models import Prototype
 from ..skills_bank.taxonomy import ACTION_INFO, STATE_INFO, SeekerState, SupportAction
 
 _CELL_W, _CELL_H = 54, 34
-_LEFT, _TOP, _RIGHT, _BOTTOM = 216, 176, 96, 84
+_LEFT, _TOP, _RIGHT, _BOTTOM = 228, 176, 96, 84
 _FULL = 0.5
 """The difference at which a colour is at its deepest."""
 _GOOD, _POOR, _MIDDLE = (33, 102, 172), (178, 72, 24), (247, 247, 247)
@@ -19,6 +19,11 @@ def _colour(value: float) -> str:
     share = min(1.0, abs(value) / _FULL)
     end = _GOOD if value >= 0 else _POOR
     return "#" + "".join(f"{round(m + (e - m) * share):02x}" for m, e in zip(_MIDDLE, end, strict=True))
+
+
+def _points(value: float) -> str:
+    points = round(100 * value)
+    return f"{points:+d}" if points else "0"
 
 
 def _text(x: float, y: float, content: str, *, size: int = 12, anchor: str = "start", more: str = "") -> str:
@@ -36,7 +41,7 @@ def _cell(x: float, y: float, prototype: Prototype, base: float) -> list[str]:
     return [
         f'<g><title>{escape(title)}</title><rect x="{x:g}" y="{y:g}" width="{_CELL_W - 2}" height="{_CELL_H - 2}" '
         f'rx="3" fill="{_colour(effect)}"/>',
-        _text(x + _CELL_W / 2 - 1, y + 15, f"{100 * effect:+.0f}", size=12, anchor="middle", more=fill),
+        _text(x + _CELL_W / 2 - 1, y + 15, _points(effect), size=12, anchor="middle", more=fill),
         _text(x + _CELL_W / 2 - 1, y + 27, f"n {prototype.n}", size=9, anchor="middle", more=fill) + "</g>",
     ]
 
@@ -48,7 +53,7 @@ def _legend(x: float, y: float) -> list[str]:
         left = x + i * 40
         parts.append(f'<rect x="{left:g}" y="{y + 8:g}" width="40" height="12" fill="{_colour(value)}"/>')
         if i % 2 == 0:
-            parts.append(_text(left + 20, y + 34, f"{100 * value:+.0f}", size=10, anchor="middle"))
+            parts.append(_text(left + 20, y + 34, _points(value), size=10, anchor="middle"))
     return parts
 
 
@@ -80,7 +85,7 @@ def heatmap(cells: Mapping[tuple[SeekerState, SupportAction], Prototype], bases:
     for i, state in enumerate(states):
         y = _TOP + i * _CELL_H
         parts.append(_text(_LEFT - 10, y + 21, STATE_INFO[state].name, anchor="end"))
-        parts.append(_text(_LEFT + len(actions) * _CELL_W + 10, y + 21, f"{100 * bases[state]:+.0f}"))
+        parts.append(_text(_LEFT + len(actions) * _CELL_W + 10, y + 21, _points(bases[state])))
         for j, action in enumerate(actions):
             x = _LEFT + j * _CELL_W
             if (state, action) in cells:
@@ -92,5 +97,7 @@ def heatmap(cells: Mapping[tuple[SeekerState, SupportAction], Prototype], bases:
                 )
     foot = _TOP + len(states) * _CELL_H + 28
     parts += _legend(_LEFT, foot)
-    parts.append(_text(_LEFT + 400, foot + 18, "empty: fewer than five key units. An association, not an effect.", size=11))
+    parts.append(
+        _text(_LEFT + 400, foot + 18, "empty: fewer than five key units. An association, not an effect.", size=11)
+    )
     return "\n".join([*parts, "</g>", "</svg>"]) + "\n"

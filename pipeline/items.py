@@ -8,6 +8,7 @@ examples, and from the composed risk lines.
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,7 @@ from ..skills_bank.taxonomy import (
 from .corpus import Dialogue, read_corpus
 from .labels import DialogueLabels, Split, TurnLabels, read_annotations
 
+RISK_TRAIN = Path(str(files("esc_skills.pipeline").joinpath("risk_lines.train.jsonl")))
 PRIMARY_WEIGHT = 3.0  # the primary scenario counts as much as three of the others in the target distribution
 FLAGGED_HARM = 0.5  # the corpus flag "harm_or_abuse" does not say which of the two kinds it is
 RISK_TARGET = {"none": 0.0, "elevated": 0.8, "high": 1.0}

@@ -1,4 +1,4 @@
-"""`docs/build.md`: what the build found, beside the paper's figures. Made from the shipped labels and clusters alone."""
+"""`docs/build.md`: what the build found, beside the paper's figures, from the shipped labels and clusters."""
 
 import os
 from collections import Counter
@@ -93,14 +93,14 @@ def _beside_paper(ours: Counts, labels: Sequence[DialogueLabels], found: Sequenc
 
     utterances = _supporter_utterances(labels)
     turns = sum(1 for d in labels if d.split != "valid" for t in d.turns if t.change is not None)
+    same = ", the paper's count to the digit: it may count utterances" if utterances == PAPER.units else ""
     most = len(SeekerState) * len(SupportAction)
     rows = [
         (
             "Intervention units", PAPER.units, ours.units,
             f"We count one unit per labelled action of a supporter turn between two seeker turns, {turns:,} such turns "
             f"in train and failed. The supporter utterances of train, valid and failed together number {utterances:,}"
-            + (", the paper's count to the digit, which suggests that it counts utterances." if utterances == PAPER.units
-               else "."),
+            f"{same}.",
         ),
         (
             "Key units", PAPER.key, ours.key,
@@ -113,8 +113,8 @@ def _beside_paper(ours: Counts, labels: Sequence[DialogueLabels], found: Sequenc
         ),
         (
             "Negative", PAPER.negative, ours.negative,
-            f"About {ours.negative / PAPER.negative:.1f} times as many. Our labels are judged from the two seeker turns "
-            f"alone and blind to the corpus: {share(esconv, 'negative')} of the ESConv units are negative and "
+            f"About {ours.negative / PAPER.negative:.1f} times as many. Our labels are judged from the two seeker "
+            f"turns alone and blind to the corpus: {share(esconv, 'negative')} of the ESConv units are negative and "
             f"{share(failed, 'negative')} of the FailedESConv ones ({share(esconv, 'positive')} and "
             f"{share(failed, 'positive')} positive). The paper's annotator seems to have kept `negative` for plain "
             "harm.",
@@ -123,7 +123,7 @@ def _beside_paper(ours: Counts, labels: Sequence[DialogueLabels], found: Sequenc
             "Prototypes (5 or more key units)", PAPER.prototypes, ours.prototypes,
             f"{len(SeekerState)} states and {len(SupportAction)} actions make {most} cells at most, so "
             f"{PAPER.prototypes} cannot come from one state and one action out of the published sets; the paper must "
-            f"group by finer labels. We keep {ours.prototypes} of {most}.",
+            f"group by something finer. We keep {ours.prototypes} of {most}.",
         ),
     ]  # fmt: skip
     lines = [
@@ -214,8 +214,9 @@ def _effects(found: Sequence[InterventionUnit], by_cell: dict[Cell, Prototype]) 
 
 _HEAD = """# The build: from labelled dialogues to situations
 
-Written by `esc-skills build report` from the shipped labels (`pipeline/data/labels.parquet`, sha256 `{sha}`) and
-clusters (`pipeline/data/clusters.json`); change the code, not this page. To rebuild every step, with a copy of ESConv:
+Written by `esc-skills build report` from the shipped labels (`pipeline/data/labels.parquet`, sha256
+`{sha}`) and clusters
+(`pipeline/data/clusters.json`); change the code, not this page. To rebuild every step, with a copy of ESConv:
 
 ```
 esc-skills corpus fetch --out ~/esconv              # CC BY-NC 4.0, from its public source
@@ -234,9 +235,7 @@ without one usable dialogue is an error.
 """
 
 
-def render_report(
-    labels: Sequence[DialogueLabels] | None = None, clustering: Clustering | None = None
-) -> str:
+def render_report(labels: Sequence[DialogueLabels] | None = None, clustering: Clustering | None = None) -> str:
     """Return `docs/build.md` as text."""
     labels, clustering = labels or load_labels(), clustering or load_clusters()
     found = units(labels)

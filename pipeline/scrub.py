@@ -23,12 +23,13 @@ _PERSONAL_URL = re.compile(
 )
 _HANDLE = re.compile(r"(?<![\w@.])@[A-Za-z_][\w.]{2,}")
 _PHONE = re.compile(
-    r"(?<![\w.$£€/-])(?:\+\d{1,3}[ .-]?)?(?:1[ .-])?(?:\(\d{2,5}\)[ .-]?|\d{2,5}[ .-])?\d{3,4}[ .-]?\d{3,4}(?![\w%-])"
+    r"(?<![\w.$£€/-])(?:\+\d{1,3}[ .-]?)?(?:1[ .-])?(?:\(\d{2,5}\)[ .-]?|\d{2,5}[ .-]?)?\d{3,4}[ .-]?\d{3,4}(?![\w%-])"
 )
 _ADDRESS = re.compile(
-    rf"\b\d{{1,5}}[a-z]?\s+(?:[NSEW]\.?\s+)?(?:[A-Z][\w'.-]*\s+){{1,4}}(?:{_STREET})\b\.?"
-    rf"(?:,?\s+(?:apt|unit|suite|flat)\.?\s*\w+)?",
-    re.IGNORECASE,
+    # A capitalised name before any word for a street, or one word of any case before a plain one ("221 elm street").
+    rf"\b(?:\d{{1,5}}[a-z]?\s+(?:[NSEW]\.?\s+)?(?:[A-Z][\w'.-]*\s+){{1,4}}(?i:{_STREET})"
+    r"|\d{2,5}\s+(?!way|the|of)[a-z]+\s+(?i:street|avenue|boulevard|blvd))\b\.?"
+    r"(?:,?\s+(?i:apt|unit|suite|flat)\.?\s*\w+)?"
 )
 _TOLL_FREE = re.compile(r"\D*(?:1\D*)?8(?:00|33|44|55|66|77|88)\D")
 _MASK: dict[Kind, str] = {"email": "<EMAIL>", "phone": "<PHONE>", "address": "<ADDRESS>", "handle": "<HANDLE>"}

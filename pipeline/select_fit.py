@@ -188,9 +188,7 @@ def fit_selection(shared: Path, bank: Bank, facets: Facets, encoder: Encoder, ou
     weights = fit_outcomes(support_turns(dialogues))
     write_json(weights, out / "outcome.json")
     outcomes = OutcomeModel(weights)
-    blank = Weights(
-        bias=0, cover=1, outcome=0, facet=0, scenario=0, min_score=MIN_SCORE, caution=CAUTION, depth=DEPTH
-    )
+    blank = Weights(bias=0, cover=1, outcome=0, facet=0, scenario=0, min_score=MIN_SCORE, caution=CAUTION, depth=DEPTH)
     cases = predicted_cases(dialogues, encoder)
     skills = list(bank.skills.values())
     ranker = Ranker(skills, bank.evidence, facets.vectors, facets.owners([skill.name for skill in skills]))

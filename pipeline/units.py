@@ -1,6 +1,7 @@
 """Labels → intervention units: one per action of every supporter turn that stands between two seeker turns."""
 
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from itertools import pairwise
 
 from ..skills_bank.models import InterventionUnit
@@ -15,8 +16,19 @@ def units(
     A supporter turn with no seeker turn before or after it, or with no labelled change, yields none (Zhu et al. 2026
     define the change by the two seeker turns around it).
     """
-    chosen = load_labels() if labels is None else labels
-    return [unit for dialogue in chosen if dialogue.split in splits for unit in units_of(dialogue)]
+    if labels is None:
+        return list(_shipped(tuple(splits)))
+    return [unit for dialogue in labels if dialogue.split in splits for unit in units_of(dialogue)]
+
+
+@lru_cache(maxsize=4)
+def _shipped(splits: tuple[Split, ...]) -> tuple[InterventionUnit, ...]:
+    return tuple(units(load_labels(), splits))
+
+
+def clear_units() -> None:
+    """Forget the units of the shipped labels; call it after the labels file was written anew."""
+    _shipped.cache_clear()
 
 
 def units_of(dialogue: DialogueLabels) -> list[InterventionUnit]:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 LAZY = {
     "bank": ("esc_skills.server.cli_bank", "Versions of the bank: validate, history, diff, rollback."),
     "corpus": ("esc_skills.pipeline.cli", "Fetch and check dialogue corpora."),
-    "build": ("esc_skills.pipeline.cli", "From labelled dialogues to dossiers and the build report."),
+    "build": ("esc_skills.pipeline.cli", "From labelled dialogues to situations, dossiers and evidence."),
+    "eval": ("esc_skills.pipeline.cli_eval", "Measure what is shipped; the figures of docs/."),
+    "fit": ("esc_skills.pipeline.cli_eval", "Fit what selection knows, on train + failed."),
+    "train": ("esc_skills.pipeline.cli_eval", "Train the encoder."),
 }
 """Sub-commands by the module that holds them; its attribute `<name>_app`, or `app`, is loaded when one is called."""
 
@@ -57,36 +60,39 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON."
 @app.command()
 def serve(
     transport: Annotated[str, typer.Option(help="'stdio' (a host starts the server) or 'http'.")] = "stdio",
-    host: Annotated[str, typer.Option(help="Address to bind for http; any but loopback needs ESC_TOKEN.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port for http.")] = 8765,
+    host: Annotated[
+        str | None, typer.Option(help="Address for http (ESC_HOST, 127.0.0.1); any but loopback needs ESC_TOKEN.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port for http (ESC_PORT, 8765).")] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="Host name clients may use in their Host header; repeat for more.")
     ] = None,
-    watch: Annotated[bool, typer.Option(help="Follow edits of the bank on disk.")] = True,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log requests as well.")] = False,
+    watch: Annotated[bool | None, typer.Option(help="Follow edits of the bank on disk (ESC_WATCH, yes).")] = None,
 ) -> None:
     """Serve the bank over MCP."""
     if transport not in {"stdio", "http"}:
         raise typer.BadParameter(f"{transport!r} is no transport; use 'stdio' or 'http'.", param_hint="--transport")
-    _log_to_stderr(verbose)
     gc.disable()  # importing FastMCP makes several hundred thousand objects that stay; collecting them costs 0.3 s
     from .app import create_server
     from .loader import BankLoader
     from .watch import LiveBank
 
     settings = _settings()
-    live = LiveBank(BankLoader(settings), watch=watch)
+    _log_to_stderr(settings.log_level)
+    live = LiveBank(BankLoader(settings, write_table=True), watch=settings.watch if watch is None else watch)
     mcp = create_server(live)
     gc.freeze()
     gc.enable()
     if transport == "stdio":
-        mcp.run("stdio", show_banner=False, log_level=_level(verbose))
+        mcp.run("stdio", show_banner=False, log_level="WARNING")
         return
-    from .http import http_app, run_http
+    from .http import HttpLimits, http_app, run_http
 
+    host = host or settings.host
     token = settings.token.get_secret_value() if settings.token else None
-    asgi = http_app(mcp, live, host=host, token=token, allowed_hosts=allow_host)
-    run_http(asgi, host, port, with_token=token is not None, log_level=_level(verbose))
+    limits = HttpLimits(max_body_bytes=settings.max_request_bytes, requests_per_minute=settings.requests_per_minute)
+    asgi = http_app(mcp, live, host=host, token=token, allowed_hosts=allow_host, limits=limits)
+    run_http(asgi, host, settings.port if port is None else port, with_token=token is not None)
 
 
 @app.command()
@@ -188,8 +194,9 @@ def _settings() -> "Settings":
 def _selector() -> "Selector":
     from .loader import BankLoader
 
-    _log_to_stderr(verbose=False)
-    view = BankLoader(_settings()).load(None)
+    settings = _settings()
+    _log_to_stderr("WARNING")
+    view = BankLoader(settings).load(None)
     for problem in view.problems:
         typer.echo(f"esc-skills: {problem}", err=True)
     return view.selector
@@ -219,16 +226,10 @@ def _typed(out: Any) -> Any:
             return
 
 
-def _level(verbose: bool) -> str:
-    return "INFO" if verbose else "WARNING"
-
-
-def _log_to_stderr(verbose: bool) -> None:
+def _log_to_stderr(level: str) -> None:
     """Log to stderr: on stdio, stdout belongs to the protocol. Nothing that is logged holds message text."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("esc_skills").setLevel(logging.INFO)
-    if verbose:
-        logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+    logging.basicConfig(stream=sys.stderr, level="WARNING", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("esc_skills").setLevel(level)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The server: tools, resources, prompt and notifications over one live bank."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -71,7 +72,7 @@ class PlainErrors(Middleware):
             cause = error.__cause__
             if not isinstance(cause, PydanticValidationError):
                 raise
-            raise ToolError(f"Arguments of {context.message.name}: {describe(cause)}") from None
+            raise ToolError(f"Arguments of {context.message.name}: {describe(cause)}", log_level=logging.INFO) from None
 
 
 def describe(error: PydanticValidationError) -> str:

@@ -40,9 +40,13 @@ class HttpLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_body_bytes: int = Field(default=1_048_576, ge=1, description="Larger request bodies are answered with 413.")
-    requests_per_second: float = Field(default=20, gt=0, description="Sustained rate of one client address.")
-    burst: int = Field(default=60, ge=1, description="Requests a client may send at once before the rate applies.")
+    max_body_bytes: int = Field(default=262_144, ge=1, description="Larger request bodies are answered with 413.")
+    requests_per_minute: int = Field(default=240, ge=1, description="Sustained rate of one client address.")
+
+    @property
+    def burst(self) -> int:
+        """Requests a client may send at once before the rate applies: a quarter of a minute's."""
+        return max(1, self.requests_per_minute // 4)
 
 
 class OneToken(TokenVerifier):
@@ -186,7 +190,7 @@ def http_app(
         host_origin_protection=True,
         allowed_hosts=allowed_hosts,
         middleware=[
-            Middleware(RateLimit, rate=limits.requests_per_second, burst=limits.burst),
+            Middleware(RateLimit, rate=limits.requests_per_minute / 60, burst=limits.burst),
             Middleware(BodyLimit, max_bytes=limits.max_body_bytes),
         ],
     )

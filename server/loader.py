@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from .watch import View
 
+VERSIONS = "versions"
+
 if TYPE_CHECKING:
     from ..skills_bank.encoder import Encoder
     from ..skills_bank.fake_encoder import FakeEncoder
+    from ..skills_bank.index import FacetIndex
     from ..skills_bank.outcome import OutcomeModel
     from ..skills_bank.place import BankPlace
     from ..skills_bank.ranking import Weights
@@ -21,11 +24,15 @@ if TYPE_CHECKING:
 class BankLoader:
     """Loads a `View` for the settings given. What does not depend on the bank is loaded once."""
 
-    def __init__(self, settings: "Settings", encoder: "Encoder | FakeEncoder | None" = None) -> None:
+    def __init__(
+        self, settings: "Settings", encoder: "Encoder | FakeEncoder | None" = None, *, write_table: bool = False
+    ) -> None:
+        """Take the settings; an encoder to use in place of the shipped one; and whether to keep LanceDB's table."""
         self._settings = settings
+        self._write_table = write_table
         self._encoder = encoder
         self._place: BankPlace | None = None
-        self._fixed: tuple[OutcomeModel, Weights, RiskDesk] | None = None
+        self._parts: tuple[OutcomeModel, Weights, RiskDesk] | None = None
         self._lock = Lock()  # a reload and a rollback must not write the index at the same time
 
     @property
@@ -50,10 +57,31 @@ class BankLoader:
         if previous is not None and previous.bank.version == bank.version:
             return View(bank=previous.bank, selector=previous.selector, problems=refused, encoder=previous.encoder)
         encoder = self.encoder()
-        outcomes, weights, desk = self._parts()
-        facets = self.facets(bank, encoder)
-        selector = Selector(bank, encoder, facets, outcomes, weights, desk)
+        facets = self._index(encoder).matrix(bank)
+        selector = Selector(bank, encoder, facets, *self._fixed_parts())
         return View(bank=bank, selector=selector, problems=refused, encoder=encoder.version)
+
+    def _index(self, encoder: "Encoder | FakeEncoder") -> "FacetIndex":
+        from ..skills_bank.index import FacetIndex
+
+        return FacetIndex.open(self.place.index_folder(), encoder)
+
+    def _fixed_parts(self) -> "tuple[OutcomeModel, Weights, RiskDesk]":
+        if self._parts is None:
+            from ..skills_bank.outcome import OutcomeModel
+            from ..skills_bank.ranking import Weights
+            from ..skills_bank.risk import RiskDesk
+
+            weights = Weights.load()
+            if self._settings.min_score is not None:
+                weights = weights.model_copy(update={"min_score": self._settings.min_score})
+            self._parts = OutcomeModel.load(), weights, RiskDesk.load(self._settings.region)
+        return self._parts
+
+    def settle(self, view: View) -> None:
+        """Write the LanceDB table in a process of its own, if it is behind."""
+        if self._write_table:
+            self._index(self.encoder()).sync_later(view.bank)
 
     def encoder(self) -> "Encoder | FakeEncoder":
         """Return the encoder, loading it once."""
@@ -66,6 +94,11 @@ class BankLoader:
     def folders(self) -> Sequence[Path]:
         """Return the folders to watch."""
         return self.place.watched()
+
+    def ignored(self) -> Sequence[Path]:
+        """Return what the server itself writes there, and versions, which never change."""
+        place = self.place
+        return [place.index_folder(), place.root / VERSIONS] if place.store().initialised else [place.index_folder()]
 
     def store(self) -> "BankStore":
         """Return the bank's versions."""

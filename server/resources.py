@@ -9,7 +9,7 @@ from mcp_types import CompletionArgument, CompletionContext, PromptReference, Re
 from pydantic import Field
 
 from ..skills_bank.errors import SkillNotFound
-from ..skills_bank.risk import regions
+from ..skills_bank.helplines import load_helplines
 from ..skills_bank.taxonomy import (
     ACTION_INFO,
     CHANGE_INFO,
@@ -97,7 +97,7 @@ def add_prompts(mcp: FastMCP, live: "LiveBank") -> None:
         if isinstance(ref, ResourceTemplateReference):
             names = sorted((await live.view()).bank.skills) if argument.name == "name" else []
             return _starting(names, argument.value)
-        values = {"scenario": [str(s) for s in Scenario], "region": list(regions())}
+        values = {"scenario": [str(s) for s in Scenario], "region": sorted(load_helplines().regions)}
         return _starting(values.get(argument.name, []), argument.value)
 
 

@@ -1,6 +1,7 @@
 """The tools: typed functions whose descriptions are written for the model that calls them; the work is done elsewhere."""
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,34 +37,30 @@ _RISK_RULE = (
     "person and bring in a human. At 'elevated' ask about safety before anything else. "
 )
 
-Messages = Annotated[
-    Any,
-    WithJsonSchema({
-        "anyOf": [
-            {
-                "type": "array",
-                "minItems": 1,
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "role": {"type": "string", "enum": ["seeker", "supporter", "user", "assistant"]},
-                        "content": {"type": "string"},
-                    },
-                    "required": ["role", "content"],
-                },
-            },
-            {"type": "string", "minLength": 1},
-        ]
-    }),
-    Field(
-        description=(
-            'The conversation so far, newest message last: [{"role": "seeker", "content": "..."}, ...]. The person in '
-            "need is 'seeker' ('user' also works), the one who helps is 'supporter' (or 'assistant'); leave out system "
-            "and tool messages. Pass the whole talk, verbatim: what the supporter has already done changes the advice. "
-            "A plain string is one line of the seeker. At most 20,000 characters a message."
-        )
+_MESSAGES_SCHEMA: dict[str, Any] = {
+    "description": (
+        'The conversation so far, newest message last: [{"role": "seeker", "content": "..."}, ...]. The person in '
+        "need is 'seeker' ('user' also works), the one who helps is 'supporter' (or 'assistant'); leave out system "
+        "and tool messages. Pass the whole talk, verbatim: what the supporter has already done changes the advice. "
+        "A plain string is one line of the seeker. At most 20,000 characters a message."
     ),
-]
+    "anyOf": [
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "role": {"type": "string", "enum": ["seeker", "supporter", "user", "assistant"]},
+                    "content": {"type": "string"},
+                },
+                "required": ["role", "content"],
+            },
+        },
+        {"type": "string", "minLength": 1},
+    ],
+}
+Messages = Annotated[Any, WithJsonSchema(_MESSAGES_SCHEMA)]
 """Checked by `skills_bank.conversation`, so that every way in gives the same error; hence `Any` here."""
 
 StateHint = Annotated[
@@ -90,7 +87,7 @@ def expected_errors() -> Iterator[None]:
     try:
         yield
     except EscError as error:
-        raise ToolError(str(error)) from error
+        raise ToolError(str(error), log_level=logging.INFO) from error
 
 
 def add_tools(mcp: FastMCP, live: "LiveBank") -> None:

@@ -23,6 +23,8 @@ from ..skills_bank.errors import BankError, EscError
 from .answers import BankHistory, BankVersion, Rollback
 
 if TYPE_CHECKING:
+    import watchfiles
+
     from ..skills_bank.bank import Bank
     from ..skills_bank.select import Selector
     from ..skills_bank.store import BankStore
@@ -34,7 +36,9 @@ DEBOUNCE_MS = 200
 """Longest wait for a burst of writes to end; editors write a file in two or three steps."""
 STEP_MS = 40
 """A burst counts as ended after this long without another write."""
-MANIFEST_FILES = ("bank.json",)
+SETTLE_SECONDS = 3.0
+RECHECK_MS = 2000
+"""How often to look whether other folders are to be followed."""
 
 
 def _now() -> str:
@@ -75,8 +79,16 @@ class Loader(Protocol):
         """
         ...
 
+    def settle(self, view: View) -> None:
+        """Do what need not be done before answering, such as writing the LanceDB table."""
+        ...
+
     def folders(self) -> Sequence[Path]:
         """Return what to watch."""
+        ...
+
+    def ignored(self) -> Sequence[Path]:
+        """Return the folders within those whose changes do not matter."""
         ...
 
     def store(self) -> "BankStore":
@@ -97,6 +109,8 @@ class LiveBank:
         self._first: Future[View] | None = None
         self._reloading: asyncio.Lock | None = None
         self._on_change: list[OnChange] = []
+        self.following = asyncio.Event()
+        """Set while the folders are followed: from then on no edit is missed."""
 
     def start(self) -> None:
         """Begin the first load in a thread of its own, once."""
@@ -147,15 +161,18 @@ class LiveBank:
         if on_change is not None:
             self._on_change.append(on_change)
         task = asyncio.create_task(self._follow()) if self._watch else None
+        settling = asyncio.create_task(self._settle())
         try:
             yield
         finally:
+            settling.cancel()
             if on_change is not None:
                 self._on_change.remove(on_change)
             if task is not None:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+                self.following.clear()
 
     async def reload(self) -> View:
         """Read the folder again and swap; what cannot be read keeps its last good version and is reported."""
@@ -175,22 +192,59 @@ class LiveBank:
             _log_load(after, began)
         for tell in list(self._on_change):
             await tell(before, after)
+        await anyio.to_thread.run_sync(self._loader.settle, after)
         return after
+
+    async def _settle(self) -> None:
+        """Do what can wait, once the first answers are out."""
+        with suppress(EscError):
+            view = await self.view()
+            await asyncio.sleep(SETTLE_SECONDS)
+            await anyio.to_thread.run_sync(self._loader.settle, view)
 
     async def _follow(self) -> None:
         """Reload on every change under the folders. An error in one reload is logged and does not end the watch."""
         with suppress(EscError):  # whoever asks for the view hears of it; a repair on disk is still followed
             await self.view()
+        while True:
+            await self._follow_folders(list(self._loader.folders()))
+
+    async def _follow_folders(self, folders: list[Path]) -> None:
+        """Follow these folders until others are to be followed: the first write moves a bank to the user's folder."""
         import watchfiles
 
-        async for _ in watchfiles.awatch(*self._loader.folders(), debounce=DEBOUNCE_MS, step=STEP_MS):
-            try:
-                if self._view is None:
-                    await self._retry_first()
-                else:
-                    await self.reload()
-            except Exception:
-                logger.exception("reloading the bank failed")
+        ignored = watchfiles.DefaultFilter()
+
+        def relevant(change: "watchfiles.Change", path: str) -> bool:
+            return ignored(change, path) and not any(Path(path).is_relative_to(skip) for skip in self._loader.ignored())
+
+        if not folders:
+            await asyncio.sleep(RECHECK_MS / 1000)
+            return
+        self.following.set()  # the watch begins before the loop below first gives way
+        async for changes in watchfiles.awatch(
+            *folders,
+            watch_filter=relevant,
+            debounce=DEBOUNCE_MS,
+            step=STEP_MS,
+            rust_timeout=RECHECK_MS,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+        ):
+            moved = list(self._loader.folders()) != folders
+            if changes or moved:
+                await self._try_reload()
+            if moved:
+                return
+
+    async def _try_reload(self) -> None:
+        try:
+            if self._view is None:
+                await self._retry_first()
+            else:
+                await self.reload()
+        except Exception:
+            logger.exception("reloading the bank failed")
 
     async def _retry_first(self) -> None:
         self._first = None

@@ -76,13 +76,13 @@ class Bank:
         return {path: content for path, content in self.files(name).items() if path != SKILL_FILE}
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Load a folder of skills.
+    def load(cls, folder: Path, previous: "Bank | None" = None) -> Self:
+        """Load a folder of skills; those equal to skills of `previous` are not read again from their text.
 
         Raises:
             BankError: The folder is missing, or something in it cannot be served; every fault is listed.
         """
-        bank, problems = cls._read(folder, None)
+        bank, problems = cls._read(folder, previous)
         if problems:
             listed = "\n".join(f"  {problem}" for problem in problems)
             raise BankError(f"The bank {folder} has {len(problems)} problem(s):\n{listed}")

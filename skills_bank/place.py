@@ -1,6 +1,7 @@
 """Where the bank that is served lies: in the package, in a plain folder of skills, or in a store with versions."""
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +12,7 @@ from platformdirs import user_cache_path, user_data_path
 from .bank import Bank
 from .errors import BankError
 from .problems import Problem
-from .store import Adoption, BankStore, VersionInfo
+from .store import Adoption, BankStore, NewSkills, VersionInfo
 from .validate import SKILL_FILE, is_ignored
 
 APP = "esc-skills"
@@ -43,7 +44,7 @@ class PlainFolder(BankStore):
         """Refuse: there are no versions."""
         raise self._unversioned()
 
-    def commit(self, skills: object, *, reason: str, parent: str | None = None) -> VersionInfo:
+    def commit(self, skills: NewSkills, *, reason: str, parent: str | None = None) -> VersionInfo:
         """Refuse: the folder is the user's own."""
         raise self._unversioned()
 
@@ -94,11 +95,16 @@ class BankPlace:
             problems = [Problem(file="working", field="bank", message=str(error), fix=fix)]
         if previous is not None and previous.version == store.active():
             return previous, problems
-        return store.load(), problems
+        return store.load(previous=previous), problems
 
     def watched(self) -> list[Path]:
-        """Return the folders whose changes matter, all of which exist."""
-        if self.kind == "shipped" and not self._became_store():
+        """Return the folders whose changes matter, all of which exist.
+
+        Where the shipped bank is served the user's folder is made, empty, so that its first version is noticed.
+        """
+        if self.kind == "shipped":
+            with suppress(OSError):
+                self.root.mkdir(parents=True, exist_ok=True)
             return [path for path in (self.shipped, self.root) if path.is_dir()]
         return [self.root]
 

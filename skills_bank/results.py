@@ -59,7 +59,7 @@ class SkillChoice(_Answer):
 
 
 class Selection(_Answer):
-    """Answer of `select_skill`: risk first; at high risk and on abstention `skills` is empty and `note` says what to do."""
+    """Answer of `select_skill`: risk first; at high risk or on abstention `skills` is empty, `note` says what to do."""
 
     risk: Risk
     states: tuple[StateProbability, ...]

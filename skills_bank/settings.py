@@ -1,4 +1,4 @@
-"""Settings from the environment (prefix `ESC_`) and `.env`-free: built in entry points only, passed on as arguments."""
+"""Settings from the environment (prefix `ESC_`): built in entry points only, passed on as plain arguments."""
 
 from pathlib import Path
 from typing import Literal

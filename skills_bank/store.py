@@ -21,12 +21,23 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .bank import MANIFEST, Bank, Manifest, make_manifest, manifest_bytes, read_manifest
+from .bank import MANIFEST, Bank, Manifest, SkillStamp, make_manifest, manifest_bytes, read_manifest
 from .errors import BankError, VersionNotFound
-from .files import BankFiles, read_bank_files, replace_durably, sync_folder, write_bank_files, write_durably
+from .files import (
+    BankFiles,
+    bank_hash,
+    read_bank_files,
+    replace_durably,
+    skill_hash,
+    sync_folder,
+    write_bank_files,
+    write_durably,
+)
+from .frontmatter import NAME_PATTERN
 from .lock import write_lock
 from .problems import Problem
-from .validate import problems_in_bank
+from .skillmd import parse_skill
+from .validate import SKILL_FILE, is_ignored, problems_in_bank, problems_in_skill
 from .working import base_version, merge, reset, sync
 
 logger = logging.getLogger(__name__)
@@ -35,6 +46,10 @@ CURRENT, VERSIONS, HISTORY, WORKING = "current", "versions", "history.jsonl", "w
 _STAGED = ".new-"
 
 Event = Literal["init", "commit", "rollback", "recovered"]
+
+
+NewSkills = Path | Mapping[str, Mapping[str, bytes]] | Mapping[str, Mapping[str, str]]
+"""Skills for a new version: a folder of them, or their files by skill and path."""
 
 
 class _Frozen(BaseModel):
@@ -129,15 +144,15 @@ class BankStore:
             raise VersionNotFound(version, self._versions())
         return self.root / VERSIONS / version if self.initialised else self.active_folder()
 
-    def load(self, version: str | None = None) -> Bank:
-        """Load a version (default: the active one).
+    def load(self, version: str | None = None, previous: Bank | None = None) -> Bank:
+        """Load a version (default: the active one); skills equal to those of `previous` are taken from there.
 
         Raises:
             VersionNotFound: It is not in the history.
             BankError: It is not as it was written.
         """
         folder = self.active_folder() if version is None else self.folder(version)
-        bank = Bank.load(folder)
+        bank = Bank.load(folder, previous)
         if self.initialised and (bank.manifest is None or bank.manifest.hash != bank.hash):
             raise BankError(
                 f"{folder} was changed after it was written. Put your edits into {self.working}, and run "
@@ -205,8 +220,7 @@ class BankStore:
                 raise BankError(f"{self.root} is a bank already. Use `esc-skills bank commit` to add a version.")
             return self._init(folder, reason or f"copied from bank {_label(folder)}")
 
-    def commit(self, skills: BankFiles | Mapping[str, Mapping[str, str]] | Path, *, reason: str, parent: str | None = None
-               ) -> VersionInfo:  # fmt: skip
+    def commit(self, skills: NewSkills, *, reason: str, parent: str | None = None) -> VersionInfo:
         """Make `skills` (a folder, or files by skill and path) the active version.
 
         A bank that was never written to is first copied from the shipped one. Skills equal to the active version's
@@ -252,21 +266,19 @@ class BankStore:
 
         Args:
             reason: Why, for the history.
-            keep_mine: Where an edited file was also changed by a newer version, take the edit.
+            keep_mine: Where an edited skill was also changed by a newer version, take the edit.
+
+        Raises:
+            BankLocked: Another process is writing.
         """
-        if not self.working.is_dir() or not merge(self, keep_mine=keep_mine).edited:
+        if not self.initialised or not self.working.is_dir():
             return Adoption(version=None, problems=())
+        merged = merge(self, keep_mine=keep_mine)
+        if not merged.changes:
+            return Adoption(version=None, problems=merged.problems)  # nothing is written, not even the lock
         with self._writing():
             merged = merge(self, keep_mine=keep_mine)
-            version = None
-            if merged.changes:
-                try:
-                    version = self._commit(merged.skills, "commit", reason)
-                except BankError as error:
-                    problem = Problem(
-                        file=WORKING, field="bank", message=str(error), fix="Run `esc-skills bank validate` on it."
-                    )
-                    return Adoption(version=None, problems=(*merged.problems, problem))
+            version = self._commit(merged.skills, "commit", reason)
             return Adoption(version=version, problems=merged.problems)
 
     def reset_working(self) -> None:
@@ -308,21 +320,32 @@ class BankStore:
         return self._commit(read_bank_files(folder), "init", reason)
 
     def _commit(self, skills: BankFiles, event: Event, reason: str) -> VersionInfo:
+        """Write, check, name and activate one version. What the active version holds has been checked before."""
+        pointed = self._pointed()
+        before = _manifest(pointed) if pointed is not None else None
+        known = before.skills if before is not None else {}
+        hashes = {name: skill_hash(skills[name]) for name in sorted(skills)}
+        total = bank_hash(hashes)
+        if pointed is not None and before is not None and before.hash == total:
+            return _info(pointed, active=True)
         staged = self.root / VERSIONS / f"{_STAGED}{os.getpid()}"
         staged.mkdir(parents=True)
         write_bank_files(staged, skills, self._step)
-        problems = problems_in_bank(staged)
-        if problems:
-            shutil.rmtree(staged)
-            raise BankError("The skills have problems:\n" + "\n".join(f"  {problem}" for problem in problems))
-        bank = Bank.load(staged)
-        parent = self.active() if self.initialised else None
-        if parent is not None and _manifest(self.active_folder()).hash == bank.hash:
-            shutil.rmtree(staged)
-            return _info(self.active_folder(), active=True)
-        version = f"v{self._next_number():04d}-{bank.hash[:8]}"
+        changed = [name for name in hashes if name not in known or known[name].hash != hashes[name]]
+        _refuse(problems_in_bank(staged) if not hashes else [p for n in changed for p in problems_in_skill(staged / n)])
+        stamps = {name: known.get(name) for name in hashes} | {
+            name: SkillStamp(version=_skill_version(skills[name]), hash=hashes[name]) for name in changed
+        }
+        version = f"v{self._next_number():04d}-{total[:8]}"
         self._step("manifest")
-        manifest = make_manifest(bank, version, parent=parent, provenance=reason)
+        manifest = Manifest(
+            version=version,
+            hash=total,
+            parent=before.version if before is not None else None,
+            created=_now(),
+            provenance=reason,
+            skills={name: stamp for name, stamp in stamps.items() if stamp is not None},
+        )
         write_durably(staged / MANIFEST, manifest_bytes(manifest))
         sync_folder(staged)
         self._step("rename")
@@ -396,6 +419,16 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _refuse(problems: list[Problem]) -> None:
+    """Raise what stands in the way of a version; the staged files go with the next writer's cleaning."""
+    if problems:
+        raise BankError("The skills have problems:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def _skill_version(files: Mapping[str, bytes]) -> str:
+    return parse_skill(files[SKILL_FILE].decode()).version
+
+
 def _number(version: str) -> int:
     digits = version.removeprefix("v").split("-")[0]
     return int(digits) if digits.isdigit() else 0
@@ -435,6 +468,14 @@ def _info(folder: Path, *, active: bool) -> VersionInfo:
 def _as_bytes(
     skills: Mapping[str, Mapping[str, bytes]] | Mapping[str, Mapping[str, str]],
 ) -> dict[str, dict[str, bytes]]:
+    """Return the files as bytes, once every name and path is known to stay inside the bank."""
+    for name, files in skills.items():
+        if not NAME_PATTERN.fullmatch(name):
+            raise BankError(f"{name!r} is no skill name. Use a-z, 0-9 and single hyphens.")
+        for path in files:
+            parts = path.split("/")
+            if "\\" in path or any(part in {"", ".", ".."} or is_ignored(part) for part in parts):
+                raise BankError(f"{name}: {path!r} is no path of a skill's file. Use e.g. 'references/notes.md'.")
     return {
         name: {path: text.encode() if isinstance(text, str) else text for path, text in files.items()}
         for name, files in skills.items()

@@ -1,16 +1,17 @@
 """The editable copy of a bank: `<bank>/working/<skill>/...`.
 
-`working/.base` names the version the copy was made from, so that an edit is what differs from that version. Every file
-is in one of four cases (edited or not, changed by a newer version or not), decided from the three texts alone; a crash
-half-way through bringing the copy up to date therefore changes no decision.
+`working/.base` names the version the copy was made from, so that an edit is what differs from that version. What
+is an edit, and what a newer version changed, is decided from the texts of base, active version and copy alone; a crash
+half-way through bringing the copy up to date therefore changes no decision. Skills are taken over as a whole.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import BankError
-from .files import BankFiles, read_bank_files, read_skill_files, replace_durably
+from .files import BankFiles, read_bank_files, read_skill_files, replace_durably, sync_all
 from .problems import Problem
 from .validate import SKILL_FILE, problems_in_skill, skill_folders
 
@@ -26,52 +27,44 @@ class Merge(NamedTuple):
     """The active version with the edits of the working folder over it."""
 
     skills: BankFiles
-    edited: bool
-    """Whether the working folder differs from its base in anything the active version does not already have."""
     changes: bool
     """Whether `skills` differs from the active version."""
     problems: tuple[Problem, ...]
 
 
 def merge(store: "BankStore", *, keep_mine: bool = False) -> Merge:
-    """Return the active version with the edits over it; an edited skill with problems keeps the active text."""
+    """Return the active version with the edited skills over it; one with problems keeps the active text."""
     base, active, mine = _base(store), _flat(read_bank_files(store.active_folder())), _read_working(store.working)
-    merged, problems = dict(active), []
-    edited: dict[str, list[tuple[str, str]]] = {}
-    for key in _edits(base, active, mine):
-        edited.setdefault(key[0], []).append(key)
-    for name, keys in edited.items():
-        clash = [path for path in keys if base.get(path) != active.get(path)]
-        gone = not (store.working / name).exists()
-        found = [] if gone else problems_in_skill(store.working / name)
-        if clash and not keep_mine:
-            found.append(_clash(name, clash[0][1], store.active()))
+    skills, edited, problems = _nested(active), _nested(mine), list[Problem]()
+    for name in sorted({name for name, _ in _edits(base, active, mine)}):
+        found = problems_in_skill(store.working / name) if name in edited else []
+        if not keep_mine and _moved_on(name, base, active):
+            found.append(_clash(name, store.active()))
         if found:
             problems += found
-            continue
-        for key in keys:
-            if key in mine:
-                merged[key] = mine[key]
-            else:
-                merged.pop(key, None)
-    return Merge(_nested(merged), bool(edited), merged != active, tuple(problems))
+        elif name in edited:
+            skills[name] = edited[name]
+        else:
+            skills.pop(name, None)
+    if not skills:
+        problems.append(_empty())
+        skills = _nested(active)
+    return Merge(skills, _flat(skills) != active, tuple(problems))
 
 
 def sync(store: "BankStore", step: Callable[[str], None]) -> None:
     """Bring every file that was not edited up to the active version."""
     base, active, mine = _base(store), _flat(read_bank_files(store.active_folder())), _read_working(store.working)
     edits = set(_edits(base, active, mine))
-    for key in sorted({*base, *active, *mine} - edits):
-        _set(store.working, key, active.get(key), mine.get(key), step)
-    if all(base.get(key) == active.get(key) for key in edits):
+    _bring(store.working, active, mine, sorted({*base, *active, *mine} - edits), step)
+    if not any(_moved_on(name, base, active) for name in {name for name, _ in edits}):
         _mark(store, step)
 
 
 def reset(store: "BankStore", step: Callable[[str], None]) -> None:
     """Make the working folder equal to the active version."""
     active, mine = _flat(read_bank_files(store.active_folder())), _read_working(store.working)
-    for key in sorted({*active, *mine}):
-        _set(store.working, key, active.get(key), mine.get(key), step)
+    _bring(store.working, active, mine, sorted({*active, *mine}), step)
     _mark(store, step)
 
 
@@ -104,21 +97,31 @@ def _read_working(folder: Path) -> _Flat:
     return flat
 
 
-def _set(folder: Path, key: tuple[str, str], wanted: bytes | None, present: bytes | None, step: Callable[[str], None]
-         ) -> None:  # fmt: skip
-    if wanted == present:
-        return
-    step("working")
-    path = folder / key[0] / key[1]
-    if wanted is None:
-        path.unlink(missing_ok=True)
-        for parent in path.parents:
-            if parent == folder or any(parent.iterdir()):
-                break
-            parent.rmdir()
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_durably(path, wanted)
+def _bring(folder: Path, wanted: _Flat, present: _Flat, keys: Iterable[tuple[str, str]], step: Callable[[str], None]
+           ) -> None:  # fmt: skip
+    """Make the files `keys` of the working folder what they are in `wanted`."""
+    touched: set[Path] = set()
+    for key in keys:
+        if wanted.get(key) == present.get(key):
+            continue
+        step("working")
+        path = folder / key[0] / key[1]
+        if key in wanted:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = path.with_name(f".{path.name}.tmp")
+            beside.write_bytes(wanted[key])
+            os.replace(beside, path)
+            touched |= {path, path.parent, folder}
+        else:
+            path.unlink(missing_ok=True)
+            _drop_empty(path.parent, folder)
+    sync_all(path for path in touched if path.exists())
+
+
+def _drop_empty(folder: Path, top: Path) -> None:
+    while folder != top and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
 
 
 def _mark(store: "BankStore", step: Callable[[str], None]) -> None:
@@ -127,12 +130,23 @@ def _mark(store: "BankStore", step: Callable[[str], None]) -> None:
     replace_durably(store.working / _BASE, f"{store.active()}\n".encode())
 
 
-def _clash(name: str, path: str, active: str) -> Problem:
+def _moved_on(name: str, base: _Flat, active: _Flat) -> bool:
+    """Whether a newer version changed the skill."""
+    return any(base.get(key) != active.get(key) for key in {*base, *active} if key[0] == name)
+
+
+def _clash(name: str, active: str) -> Problem:
     return Problem(
-        file=f"working/{name}/{path}",
+        file=f"working/{name}",
         field="working",
-        message=f"You and version {active} both changed this file.",
+        message=f"You and version {active} both changed this skill.",
         fix="Run `esc-skills bank adopt --keep-mine` to take yours, or `esc-skills bank reset` to drop your edits.",
+    )
+
+
+def _empty() -> Problem:
+    return Problem(
+        file="working", field="bank", message="No skill is left.", fix="Keep one, or run `esc-skills bank reset`."
     )
 
 

@@ -26,8 +26,8 @@ def plain_app(*middleware) -> Starlette:
     return Starlette(routes=[Route("/mcp", echo, methods=["POST"]), Route("/health", echo)], middleware=list(middleware))
 
 
-def client(app, host: str = "127.0.0.1:8765") -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=f"http://{host}")
+def client(app) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1:8765")
 
 
 async def test_a_body_within_the_limit_passes_and_one_over_it_is_refused():
@@ -104,9 +104,9 @@ async def test_the_token_is_asked_for_and_taken(live):
 async def test_a_foreign_host_or_origin_is_refused(live):
     app = http_app(create_server(live), live)
     async with app.router.lifespan_context(app):
-        async with client(app, "evil.example:8765") as http:
-            assert (await http.post("/mcp", json=INITIALIZE, headers=ACCEPT)).status_code == 421
         async with client(app) as http:
+            evil = await http.post("/mcp", json=INITIALIZE, headers={**ACCEPT, "Host": "evil.example:8765"})
+            assert evil.status_code == 421
             foreign = await http.post("/mcp", json=INITIALIZE, headers={**ACCEPT, "Origin": "http://evil.example"})
             assert foreign.status_code == 403
             assert (await http.post("/mcp", json=INITIALIZE, headers=ACCEPT)).status_code == 200

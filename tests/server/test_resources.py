@@ -4,6 +4,14 @@ import json
 import mcp_types
 import pytest
 from fastmcp import Client
+from fastmcp.skills.models import (
+    GetSkillParams,
+    GetSkillRequest,
+    GetSkillResult,
+    ListSkillsParams,
+    ListSkillsRequest,
+    ListSkillsResult,
+)
 from mcp.shared.exceptions import MCPError
 
 from esc_skills.server.app import create_server
@@ -78,9 +86,7 @@ async def test_manifest_and_taxonomy(client, live):
 async def test_the_skills_extension_lists_verbatim_frontmatter_and_digests(live, folder):
     async with Client(create_server(live)) as client:
         assert "io.modelcontextprotocol/skills" in (client.server_capabilities.extensions or {})
-        from fastmcp.skills.models import GetSkillRequest, GetSkillParams, GetSkillResult, ListSkillsRequest, ListSkillsResult  # isort: skip
-
-        listed = await client.session.send_request(ListSkillsRequest(), ListSkillsResult)
+        listed = await client.session.send_request(ListSkillsRequest(params=ListSkillsParams()), ListSkillsResult)
         uri = "skill://company-in-grief/SKILL.md"
         got = await client.session.send_request(GetSkillRequest(params=GetSkillParams(uri=uri)), GetSkillResult)
     assert [entry.frontmatter.name for entry in listed.skills] == sorted(path.name for path in folder.iterdir())

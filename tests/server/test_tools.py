@@ -136,7 +136,7 @@ BAD_INPUTS = [
     ("read_skill", {"name": "hug"}, "Known skills: company-in-grief"),
     ("read_skill", {"name": "../../etc/passwd"}, "Known skills"),
     ("read_skill", {"name": "company-in-grief", "section": "Recipes"}, "Sections: Overview"),
-    ("rollback_bank", {"version": "v9999"}, "v9999"),
+    ("rollback_bank", {"version": "v9999"}, "plain folder of skills without versions"),
 ]
 
 
