@@ -23,9 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from esc_skills.skills_bank.settings import Settings
+from esc_skills.skills_bank.place import shipped_bank
 from esc_skills.skills_bank.skillmd import parse_skill, render_skill
-from esc_skills.skills_bank.store import BankStore
 from esc_skills.skills_bank.taxonomy import ACTION_INFO, STATE_INFO, Scenario, SeekerState, SupportAction
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -212,6 +211,22 @@ def add_synthetic(texts: dict[str, str], n: int, seed: int = 11) -> dict[str, st
         )
         made[name] = render_skill(changed)
     return made
+
+
+def prepare(scratch: Path) -> dict[str, tuple[Path, int]]:
+    """Copy the shipped bank, and make a larger one beside it; return label to (folder, number of skills)."""
+    small, large = scratch / "shipped", scratch / "large"
+    shutil.copytree(shipped_bank(), small)
+    texts = {path.parent.name: path.read_text(encoding="utf-8") for path in sorted(small.glob("*/SKILL.md"))}
+    if not texts:
+        raise SystemExit(f"{shipped_bank()} holds no skills to measure with")
+    shutil.copytree(small, large)
+    (large / "bank.json").unlink(missing_ok=True)
+    made = add_synthetic(texts, SYNTHETIC)
+    for name in made.keys() - texts.keys():
+        (large / name).mkdir()
+        (large / name / "SKILL.md").write_text(made[name], encoding="utf-8")
+    return {"shipped": (small, len(texts)), "with 1,000 more": (large, len(made))}
 
 
 def row(label: str, skills: int, run: Run) -> str:

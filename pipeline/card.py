@@ -74,7 +74,9 @@ def _targets(figures: Figures) -> str:
     rows = []
     for name, (label, target) in TARGETS.items():
         value = getattr(figures, name)
-        rows.append((label, f"{value:.4f}", f"{target:.2f}", "met" if value >= target else f"missed by {target - value:.4f}"))
+        rows.append(
+            (label, f"{value:.4f}", f"{target:.2f}", "met" if value >= target else f"missed by {target - value:.4f}")
+        )
     return _table(("figure", "shipped model", "target", ""), rows)
 
 
@@ -90,7 +92,9 @@ def _classes(scores: Sequence[ClassScore]) -> str:
 
 
 def _confusion(matrix: Sequence[Sequence[int]]) -> str:
-    codes = ["".join(word[0] for word in str(state).split("_") if word not in {"and", "or"}).upper() for state in STATES]
+    codes = [
+        "".join(word[0] for word in str(state).split("_") if word not in {"and", "or"}).upper() for state in STATES
+    ]
     codes = [f"{code}{i + 1}" for i, code in enumerate(codes)]
     rows = [(f"`{state}` {codes[i]}", *map(str, matrix[i])) for i, state in enumerate(STATES)]
     return _table(("", *codes), rows)
@@ -102,69 +106,76 @@ def _risk(report: "TrainReport") -> str:
         return ""
     rows = [(s.kind, f"{s.auc:.3f}", str(s.positive), str(s.negative)) for s in scores]
     table = _table(("kind", "ROC AUC", "positive lines", "other lines"), rows)
-    return f"## Risk head, alone, on the composed development lines\n\n{table}\nIt is one of two detectors; `docs/safety.md` has the figures of both together on the test set.\n"
+    title = "## Risk head, alone, on the composed development lines\n"
+    return f"{title}\n{table}\nIt is one of two detectors; `docs/safety.md` has the figures of both on the test set.\n"
 
 
 _HEAD = """# The encoder: model card
 
 Written by `esc-skills train` (`pipeline/card.py`); do not edit by hand. Version `{version}`, {day}, {hardware}.
 
-**What it is.** One multi-task model fine-tuned from all-MiniLM-L6-v2 (6 layers, 384 dimensions). It reads a turn and the
-two turns before it and gives, in one forward pass, a sentence embedding for retrieval, the seeker's state (15), support
-actions (17, several at a time), the scenario (18) and three kinds of risk. A second use reads the seeker's lines so far
-and gives the scenario of the dialogue. It ships as ONNX (`{quantisation}`, {megabytes} MB with tokeniser and card); serving
-needs onnxruntime and tokenizers alone, and refuses files that do not match their checksum.
+**What it is.** One multi-task model fine-tuned from all-MiniLM-L6-v2 (6 layers, 384 dimensions). It reads a turn
+and the two turns before it and gives, in one forward pass, a sentence embedding for retrieval, the seeker's state
+(15), support actions (17, several at a time), the scenario (18) and three kinds of risk. A second use reads the
+seeker's lines so far and gives the scenario of the dialogue. It ships as ONNX (`{quantisation}`, {megabytes} MB
+with tokeniser and card); serving needs onnxruntime and tokenizers alone, and refuses files that do not match their
+checksum.
 
 **Data.** ESConv's train split and FailedESConv with this project's labels: {training_turns:,} turns of
-{training_dialogues:,} dialogues. {composed_risk_lines:,} composed risk lines, and the taxonomy's own definitions and
-examples. Figures are measured on ESConv's validation split ({validation_turns:,} turns, {validation_dialogues} dialogues),
-on which the temperatures were fitted and the recipe was chosen. The labels were written by a Claude model; two of
-its passes agree with each other at 0.89 accuracy on states, which is the ceiling for any figure here.
+{training_dialogues:,} dialogues. {composed_risk_lines:,} composed risk lines, and the taxonomy's own definitions
+and examples. Figures are measured on ESConv's validation split ({validation_turns:,} turns, {validation_dialogues}
+dialogues), on which the temperatures were fitted and the recipe was chosen. The labels were written by a Claude
+model; two of its passes agree with each other at 0.89 accuracy on states, which is the ceiling for any figure here.
 
-**Licence.** The weights derive from ESConv, CC BY-NC 4.0: non-commercial use, with attribution. MiniLM is Apache-2.0.
+**Licence.** The weights derive from ESConv, CC BY-NC 4.0: non-commercial use, with attribution. MiniLM is
+Apache-2.0.
 
-**Commands.** `esc-skills train` repeats the run ({minutes}; two cores shared with other work);
-`esc-skills eval encoder` measures the shipped files. Seeds are fixed; sums of bf16 products may differ in the last
-digits between processors, and with them the figures in the third decimal.
+**Commands.** `esc-skills train` repeats the run ({minutes}; two cores shared with other work); `esc-skills eval
+encoder` measures the shipped files. Seeds are fixed; sums of bf16 products may differ in the last digits between
+processors, and with them the figures in the third decimal.
 """
 
-_RECIPE = """The ladder is computed by the same command. TF-IDF: words and word pairs of the current turn and of the context as
-separate features. Frozen MiniLM: its sentence vectors of the current turn and of the context, side by side. Both with
-logistic regression, C = 4.
+_RECIPE = """The ladder is computed by the same command. TF-IDF: words and word pairs of the current turn and of the
+context as
+separate features. Frozen MiniLM: its sentence vectors of the current turn and of the context, side by side. Both
+with logistic regression, C = 4.
 
 ## Recipe
 
-Input: `[CLS] who turn [SEP] who turn-2 who turn-1 [SEP]`. `who` is one of BERT's free vocabulary entries; the context is
-the second segment. The current turn keeps 64 tokens (its first 16 and last 48, since the state shows in the last
-clause), the previous turn its last 28, the one before its last 20. A dialogue is read as its seeker's lines, first 60 and
-last 60 tokens.
+Input: `[CLS] who turn [SEP] who turn-2 who turn-1 [SEP]`. `who` is one of BERT's free vocabulary entries; the
+context is the second segment. The current turn keeps 64 tokens (its first 16 and last 48, since the state shows in
+the last clause), the previous turn its last 28, the one before its last 20. A dialogue is read as its seeker's
+lines, first 60 and last 60 tokens.
 
-Pooling: mean over the current turn, mean over everything, and the first token, side by side; one linear layer a head.
-The embedding is a linear map (from the identity) of the first mean, normalised.
+Pooling: mean over the current turn, mean over everything, and the first token, side by side; one linear layer a
+head. The embedding is a linear map (from the identity) of the first mean, normalised.
 
-Losses: states, cross-entropy with label smoothing, classes weighted n^-balance; actions, binary
-cross-entropy; scenarios, cross-entropy against a distribution over the dialogue's scenarios (the primary one counts
-three), lightly on single turns; risk, binary cross-entropy. Auxiliary heads, not exported: the response change, which
-is judged between the seeker turn two before and this one, both in the input; ESConv's own strategy labels. The embedding is held
-near frozen MiniLM's of the same text (1 - cosine), so that short composed lines are still found by it.
+Losses: states, cross-entropy with label smoothing, classes weighted n^-balance; actions, binary cross-entropy;
+scenarios, cross-entropy against a distribution over the dialogue's scenarios (the primary one counts three),
+lightly on single turns; risk, binary cross-entropy on the corpus's own flags. Auxiliary heads, not exported: the
+response change, which is judged between the seeker turn two before and this one, both in the input; ESConv's own
+strategy labels. The embedding is held near frozen MiniLM's of the same text (1 - cosine), so that short composed
+lines are still found by it.
 
-AdamW, linear warm-up and decay, rate falling by layer, word embeddings frozen, gradient norm 1, bf16 autocast, batches
-of like length, exponential moving average of the weights. The risk head is fitted again at the end on the frozen trunk
-(L-BFGS), on all composed lines, all flagged corpus turns and 3,000 unflagged ones.
+Two stages: all items; then every seeker turn with a share of the rest, at a lower rate, since the states are the
+hardest reading and stop improving last. AdamW, linear warm-up and decay, rate falling by layer, word embeddings
+frozen, gradient norm 1, bf16 autocast, batches of like length; each stage ends with an exponential moving average
+of the weights. At the end the risk head is fitted on the frozen trunk (L-BFGS): composed lines, all flagged corpus
+turns and a sample of unflagged ones.
 
 Values: {recipe}.
 """
 
 _CALIBRATION = """## Calibration
 
-One temperature a head (Guo et al. 2017), fitted on `valid` by negative log likelihood. "ECE after" is cross-fitted: each
-half of the dialogues is judged with the temperature of the other. Expected calibration error over 15 bins; for actions
-over all 17 sigmoids. The risk head keeps temperature 1: `risk_fit` chooses its thresholds.
+One temperature a head (Guo et al. 2017), fitted on `valid` by negative log likelihood. "ECE after" is cross-fitted:
+each half of the dialogues is judged with the temperature of the other. Expected calibration error over 15 bins; for
+actions over all 17 sigmoids. The risk head keeps temperature 1: `skills_bank/risk.py` holds its thresholds.
 """
 
 _LIMITS = """## Limits
 
-English only. Short answers ("yes", "ok") carry little, and withdrawal, with few examples, is read poorly. Labels of rare
-states vary between annotators too. The embedding is meant for lines of a sentence or two. The model is no clinical
-instrument; its risk head must never be the only detector.
+English only. Short answers ("yes", "ok") carry little, and withdrawal, with few examples, is read poorly. Labels of
+rare states vary between annotators too. The embedding is meant for lines of a sentence or two. The model is no
+clinical instrument; its risk head must never be the only detector.
 """

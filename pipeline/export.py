@@ -177,6 +177,4 @@ def onnx_logits(model: Path, inputs: Sequence[Any], threads: int = 2) -> dict[st
         ids, types = padded([inputs[i] for i in order[begin : begin + 8]])
         parts.append(session.run(None, {"ids": ids, "types": types}))  # pyright: ignore[reportArgumentType]
     back = np.argsort(order, kind="stable")
-    return {
-        name: np.concatenate([part[k] for part in parts])[back] for k, name in enumerate(Outputs._fields)
-    }
+    return {name: np.concatenate([part[k] for part in parts])[back] for k, name in enumerate(Outputs._fields)}

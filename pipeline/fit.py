@@ -3,8 +3,7 @@
 import math
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
-from importlib.resources import files
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +15,11 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from ..skills_bank.encoder import EMBEDDING_SIZE, Encoded, Limits, Speller, padded
+from ..skills_bank.encoder import EMBEDDING_SIZE, Encoded, Speller, padded
 from ..skills_bank.taxonomy import ESCONV_STRATEGIES, ResponseChange, Scenario, SeekerState, SupportAction
-from .items import PRIMARY_WEIGHT, RISK_TRAIN, Item, dialogue_items, risk_items, taxonomy_items, teacher_texts, turn_items
+from .items import PRIMARY_WEIGHT, Item, dialogue_items, taxonomy_items, teacher_texts, turn_items
 from .labels import BUILD_SPLITS
 from .network import Network, load_trunk
-
 
 
 class Recipe(NamedTuple):
@@ -42,13 +40,22 @@ class Recipe(NamedTuple):
     """Exponent of the inverse class frequency that weighs the states' loss."""
     average: float = 0.995
     """Decay of the exponential moving average of the weights, which is what ships."""
-    risk_copies: int = 2
     views: int = 1
+    """Random beginnings of each dialogue that are read for the scenario, beside the whole."""
+    polish_epochs: float = 1.0
+    polish_rate: float = 0.5
+    """Peak rate of the second stage, as a share of the first one's."""
+    polish_rest: float = 0.3
+    """Share of the items other than seeker turns that the second stage sees."""
+    calm_turns: int = 3000
+    risk_decay: float = 1e-3
 
 
 LOSS_WEIGHTS = {
     "states": 1.0, "actions": 0.5, "scenarios": 0.6, "changes": 0.3, "strategies": 0.2, "risk": 0.3, "embedding": 2.0,
 }  # fmt: skip
+RISK_POSITIVE = 3.0
+"""Weight of a risky turn against a calm one: missing one is worse than a question too many."""
 TURN_SCENARIO_WEIGHT = 0.3  # a single turn often tells nothing of the dialogue's scenario
 
 
@@ -153,21 +160,32 @@ def frozen_embeddings(speller: Speller, texts: Sequence[str]) -> Tensor:
     return found[[row[text] for text in texts]]
 
 
-def loss(network: Network, inputs: Sequence[Encoded], goal: Targets, teacher: Tensor, state_weights: Tensor, smoothing: float) -> Tensor:
-    """Return the weighted sum of all heads' losses on one batch; each head averages over the items that have its target."""
+def loss(
+    network: Network, inputs: Sequence[Encoded], goal: Targets, teacher: Tensor, state_weights: Tensor, smoothing: float
+) -> Tensor:
+    """Return the weighted sum of the heads' losses; each averages over the items that have its target."""
     features, embedding = network.pool(*_arrays(inputs))
     logits = network.logits(features)
-    cross = nn.functional.cross_entropy
-    several = nn.functional.binary_cross_entropy_with_logits
+
+    def one(name: str, wanted: Tensor, weight: Tensor | None = None) -> Tensor:
+        return nn.functional.cross_entropy(
+            logits[name], wanted, weight=weight, label_smoothing=smoothing, reduction="none"
+        )
+
+    def several(name: str, wanted: Tensor, positive: float = 1.0) -> Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(
+            logits[name], wanted, pos_weight=torch.tensor(positive), reduction="none"
+        ).sum(1)
+
     parts = {
-        "states": (cross(logits["states"], goal.states, weight=state_weights, label_smoothing=smoothing, reduction="none"), goal.states_weight),
-        "scenarios": (cross(logits["scenarios"], goal.scenarios, label_smoothing=smoothing, reduction="none"), goal.scenarios_weight),
-        "changes": (cross(logits["changes"], goal.changes, label_smoothing=smoothing, reduction="none"), goal.changes_weight),
-        "actions": (several(logits["actions"], goal.actions, reduction="none").sum(1), goal.actions_weight),
-        "strategies": (several(logits["strategies"], goal.strategies, reduction="none").sum(1), goal.strategies_weight),
-        "risk": (several(logits["risk"], goal.risk, reduction="none", pos_weight=torch.tensor(3.0)).sum(1), goal.risk_weight),
+        "states": (one("states", goal.states, state_weights), goal.states_weight),
+        "scenarios": (one("scenarios", goal.scenarios), goal.scenarios_weight),
+        "changes": (one("changes", goal.changes), goal.changes_weight),
+        "actions": (several("actions", goal.actions), goal.actions_weight),
+        "strategies": (several("strategies", goal.strategies), goal.strategies_weight),
+        "risk": (several("risk", goal.risk, RISK_POSITIVE), goal.risk_weight),
         "embedding": (1 - (embedding * teacher).sum(1), torch.ones(len(inputs))),
-    }  # fmt: skip
+    }
     total = torch.zeros(())
     for name, (values, weight) in parts.items():
         total = total + LOSS_WEIGHTS[name] * (values * weight).sum() / weight.sum().clamp(min=1.0)
@@ -208,7 +226,8 @@ class Average:
         """Take in the present weights; the decay grows with the steps so that the start is forgotten."""
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        torch._foreach_lerp_(self._kept, [p.detach() for p in self._live], 1 - decay)
+        for kept, live in zip(self._kept, self._live, strict=True):
+            kept.lerp_(live.detach(), 1 - decay)
 
     def swap(self) -> None:
         """Exchange the live and the averaged weights."""
@@ -241,23 +260,47 @@ class Material(NamedTuple):
 
 
 def material(shared: Path, speller: Speller, recipe: Recipe) -> Material:
-    """Read and prepare everything the encoder is trained on: ESConv's train split, FailedESConv, composed lines."""
+    """Read and prepare what the trunk is trained on: ESConv's train split, FailedESConv and the taxonomy."""
     items = turn_items(shared, BUILD_SPLITS)
     items += dialogue_items(shared, BUILD_SPLITS, recipe.views, recipe.seed)
     items += taxonomy_items()
-    items += risk_items(RISK_TRAIN) * recipe.risk_copies
     return Material(items, spell(speller, items), targets(items), frozen_embeddings(speller, teacher_texts(items)))
 
 
 def fit(data: Material, recipe: Recipe, progress: Progress) -> Network:
-    """Return the trained network, its weights averaged over the steps."""
+    """Return the trained network: all items for `epochs`, then a short stage that leans to the seeker's turns.
+
+    Each stage has its own warm-up and decay and ends with the averaged weights.
+    """
     torch.manual_seed(recipe.seed)
-    network = Network(recipe.dropout).train()
+    network = Network(recipe.dropout)
+    lengths = [len(item.ids) for item in data.inputs]
+    _stage(network, data, _plan(lengths, recipe.epochs, recipe), recipe, 1.0, progress)
+    return polish(network, data, recipe, progress)
+
+
+def polish(network: Network, data: Material, recipe: Recipe, progress: Progress) -> Network:
+    """Return the network after the second stage: every seeker turn, some of the rest.
+
+    States are the hardest of the readings and stop improving last; the rest keeps the other heads where they are.
+    """
+    torch.manual_seed(recipe.seed + 1)
+    random_ = random.Random(recipe.seed + 1)
+    chosen = [i for i, item in enumerate(data.items) if item.state or random_.random() < recipe.polish_rest]
+    plan = _plan([len(data.inputs[i].ids) for i in chosen], recipe.polish_epochs, recipe)
+    groups = [[chosen[i] for i in group] for group in plan]
+    _stage(network, data, groups, recipe, recipe.polish_rate, progress)
+    return network.eval()
+
+
+def _stage(
+    network: Network, data: Material, plan: list[list[int]], recipe: Recipe, scale: float, progress: Progress
+) -> None:
+    network.train()
     steps = optimizer(network, recipe)
     average = Average(network, recipe.average)
     weights = state_weights(data.goal, recipe.balance)
-    plan = _plan([len(item.ids) for item in data.inputs], recipe)
-    peaks = [group["lr"] for group in steps.param_groups]
+    peaks = [group["lr"] * scale for group in steps.param_groups]
     task = progress.add_task("training", total=len(plan))
     for step, which in enumerate(plan):
         for group, peak in zip(steps.param_groups, peaks, strict=True):
@@ -271,14 +314,13 @@ def fit(data: Material, recipe: Recipe, progress: Progress) -> Network:
         average.update()
         progress.update(task, advance=1, description=f"training (loss {cost.item():.2f})")
     average.swap()
-    return network.eval()
 
 
-def _plan(lengths: Sequence[int], recipe: Recipe) -> list[list[int]]:
+def _plan(lengths: Sequence[int], epochs: float, recipe: Recipe) -> list[list[int]]:
     random_ = random.Random(recipe.seed)
-    rounds = [batches(lengths, recipe.tokens_a_batch, random_) for _ in range(math.ceil(recipe.epochs))]
+    rounds = [batches(lengths, recipe.tokens_a_batch, random_) for _ in range(math.ceil(epochs))]
     plan = [group for round_ in rounds for group in round_]
-    return plan[: max(1, round(len(plan) * recipe.epochs / len(rounds)))]
+    return plan[: round(len(plan) * epochs / max(1, len(rounds)))]
 
 
 def _schedule(step: int, total: int, warm_up: float) -> float:
@@ -289,18 +331,19 @@ def _schedule(step: int, total: int, warm_up: float) -> float:
     return 1.0 - 0.97 * (step - warm) / max(1, total - warm)
 
 
-def refit_risk(network: Network, data: Material, *, negatives: int = 3000, decay: float = 1e-3) -> None:
-    """Fit the risk head anew on the frozen trunk, with a second-order method and every composed line.
+def fit_risk(network: Network, data: Material, lines: Sequence[Item], speller: Speller, recipe: Recipe) -> None:
+    """Fit the risk head on the frozen trunk: composed lines, flagged corpus turns and a sample of calm ones.
 
+    The lines do not train the trunk, which would soon know them by heart and tell the head nothing about new ones.
     Corpus turns without a flag are subsampled; their sheer number would otherwise decide where the boundary lies.
     """
-    lines = [i for i, item in enumerate(data.items) if item.group.startswith("risk:")]
-    corpus = [i for i, item in enumerate(data.items) if item.risk is not None and not item.group.startswith("risk:")]
+    corpus = [i for i, item in enumerate(data.items) if item.risk is not None]
     flagged = [i for i in corpus if any(data.items[i].risk or ())]
-    calm = random.Random(0).sample([i for i in corpus if not any(data.items[i].risk or ())], negatives)
-    which = list(dict.fromkeys([*lines, *flagged, *calm]))
-    features = pooled(network, [data.inputs[i] for i in which])
-    goal = data.goal.risk[which]
+    calm = sorted(set(corpus) - set(flagged))
+    chosen = flagged + random.Random(recipe.seed).sample(calm, min(recipe.calm_turns, len(calm)))
+    inputs = [data.inputs[i] for i in chosen] + spell(speller, lines)
+    goal = torch.cat([data.goal.risk[chosen], targets(lines).risk])
+    features = pooled(network, inputs)
     head = nn.Linear(features.shape[1], goal.shape[1])
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
@@ -308,8 +351,10 @@ def refit_risk(network: Network, data: Material, *, negatives: int = 3000, decay
 
     def closure() -> Tensor:
         solver.zero_grad()
-        cost = nn.functional.binary_cross_entropy_with_logits(head(features), goal, pos_weight=torch.tensor(3.0))
-        cost = cost + decay * head.weight.pow(2).sum()
+        cost = nn.functional.binary_cross_entropy_with_logits(
+            head(features), goal, pos_weight=torch.tensor(RISK_POSITIVE)
+        )
+        cost = cost + recipe.risk_decay * head.weight.pow(2).sum()
         cost.backward()
         return cost
 

@@ -141,10 +141,10 @@ def _labelled(shared: Path, splits: Iterable[Split]) -> Iterator[tuple[DialogueL
 
 
 def _turns(labels: DialogueLabels, dialogue: Dialogue) -> Iterator[Item]:
-    said = [(turn.speaker, dialogue.text(turn.utterances)) for turn in labels.turns]
-    for i, (label, (speaker, text)) in enumerate(zip(labels.turns, said, strict=True)):
+    said = [(label.speaker, dialogue.text(label.utterances)) for label in labels.turns]
+    for i, (label, (_, text)) in enumerate(zip(labels.turns, said, strict=True)):
         yield Item(
-            turn=Turn(speaker, text, tuple(said[max(0, i - 2) : i])),
+            turn=Turn(label.speaker, text, tuple(said[max(0, i - 2) : i])),
             group=labels.id,
             state=label.state,
             actions=label.actions,

@@ -77,7 +77,9 @@ def tfidf(train: Sequence[Item], valid: Sequence[Item], seed: int) -> Figures:
     own, context = (TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True) for _ in range(2))
     (now, then), (now_v, then_v) = texts(train), texts(valid)
     matrix = hstack([own.fit_transform(now), context.fit_transform(then)]).tocsr()
-    return _regression(train, valid, matrix, hstack([own.transform(now_v), context.transform(then_v)]).tocsr(), 4.0, seed)
+    return _regression(
+        train, valid, matrix, hstack([own.transform(now_v), context.transform(then_v)]).tocsr(), 4.0, seed
+    )
 
 
 def frozen(train: Sequence[Item], valid: Sequence[Item], matrix: Array, matrix_valid: Array, seed: int) -> Figures:
@@ -95,7 +97,7 @@ def before(item: Item) -> str:
     return " ".join(text for _, text in item.turn.context) if item.turn else ""
 
 
-def _regression(train, valid, matrix, matrix_valid, c: float, seed: int) -> Figures:  # noqa: ANN001
+def _regression(train, valid, matrix, matrix_valid, c: float, seed: int) -> Figures:
     from sklearn.linear_model import LogisticRegression
 
     seeker, supporter, whole = rows(train)

@@ -5,7 +5,6 @@ The positive-change rate of turns that did it, minus that of turns that did not,
 effect of a recommendation. Intervals are percentile bootstrap over dialogues.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,12 +12,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from ..skills_bank.ranking import ACTIONS, STATES
-from ..skills_bank.taxonomy import ResponseChange, SeekerState, SupportAction
+from ..skills_bank.taxonomy import ResponseChange, SupportAction
 from .cases import Case
 from .moments import SupportTurn
 
-SMOOTHING = 20.0
-"""Turns' worth of the state's base rate added to each cell of the rival's table."""
+SMOOTHING = 5.0
+"""Units' worth of the state's base rate added to each cell of the rival's table."""
 RESAMPLES = 1000
 
 
@@ -49,23 +48,19 @@ class Lift(BaseModel):
 
 
 def rival_actions(train: Sequence[SupportTurn], cases: Sequence[Case]) -> list[SupportAction]:
-    """The rival: the best action per state in a plain table of smoothed positive rates of train + failed."""
-    base: dict[SeekerState, list[int]] = defaultdict(lambda: [0, 0])
-    cell: dict[tuple[SeekerState, SupportAction], list[int]] = defaultdict(lambda: [0, 0])
+    """The rival: the best action per state in a plain table of smoothed rates (positive minus negative) of `train`."""
+    base = np.zeros((2, len(STATES), 1))
+    cell = np.zeros((2, len(STATES), len(ACTIONS)))
+    worth = {"positive": 1, "negative": -1, "neutral": 0}
     for turn in train:
-        good = int(turn.polarity == "positive")
-        base[turn.state][0] += good
-        base[turn.state][1] += 1
-        for action in set(turn.actions):
-            cell[turn.state, action][0] += good
-            cell[turn.state, action][1] += 1
-
-    def rate(state: SeekerState, action: SupportAction) -> float:
-        prior = base[state][0] / max(1, base[state][1])
-        return (cell[state, action][0] + SMOOTHING * prior) / (cell[state, action][1] + SMOOTHING)
-
-    best = {state: max(ACTIONS, key=lambda action: rate(state, action)) for state in STATES}
-    return [best[STATES[int(case.states.argmax())]] for case in cases]
+        for action in turn.actions:
+            at = STATES.index(turn.state), ACTIONS.index(action)
+            cell[0][at] += 1
+            cell[1][at] += worth[turn.polarity]
+    base[:] = cell.sum(axis=2, keepdims=True)
+    prior = base[1] / np.maximum(base[0], 1)
+    best = ((cell[1] + SMOOTHING * prior) / (cell[0] + SMOOTHING)).argmax(axis=1)
+    return [ACTIONS[best[int(case.states.argmax())]] for case in cases]
 
 
 _TOLD: dict[str, Callable[[SupportTurn], bool]] = {

@@ -1,6 +1,5 @@
 """Trains, exports and measures the encoder: what `esc-skills train` and `esc-skills eval encoder` call."""
 
-import json
 import os
 import platform
 import shutil
@@ -13,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from ..skills_bank.encoder import MODEL_FILE, RISK_KINDS, TOKENIZER_FILE, Encoder, Limits, Speller
+from ..skills_bank.encoder import RISK_KINDS, TOKENIZER_FILE, Encoder, Limits, Speller
 from ..skills_bank.errors import ModelError
-from .items import RISK_TARGET, Item, dialogue_items, read_risk_lines, risk_items, turn_items
+from .items import RISK_TRAIN, Item, dialogue_items, read_risk_lines, risk_items, turn_items
 from .labels import BUILD_SPLITS, Split
 from .ladder import (
     ACTIONS,
@@ -132,7 +131,7 @@ def train(
         CorpusError: Texts, labels or risk lines are missing.
         ModelError: MiniLM is missing or altered, or the exported model is too large.
     """
-    from .fit import Recipe, fit, material, refit_risk
+    from .fit import Recipe, fit, fit_risk, material
 
     out.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(epochs=epochs, seed=seed, threads=threads)
@@ -143,7 +142,7 @@ def train(
         prepared = time.monotonic()
         network = fit(data, recipe, progress)
         trained = time.monotonic()
-        refit_risk(network, data)
+        fit_risk(network, data, risk_items(RISK_TRAIN), speller, recipe)
         _save(network, out / "weights.pt")
     minutes = {"preparing": (prepared - began) / 60, "training": (trained - prepared) / 60}
     return finish(shared, out, recipe=recipe._asdict(), minutes=minutes, threads=threads)
@@ -180,7 +179,9 @@ def finish(
         recipe=recipe,
         items=_counts(shared, valid),
         quantisation=chosen.stem,
-        tried={name: {"state_macro_f1": f.state_macro_f1, "state_accuracy": f.state_accuracy} for name, f in tried.items()},
+        tried={
+            name: {"state_macro_f1": f.state_macro_f1, "state_accuracy": f.state_accuracy} for name, f in tried.items()
+        },
         megabytes=round(size / 1e6, 2),
         minutes={name: round(value, 1) for name, value in minutes.items()},
         hardware=f"{os.cpu_count()} CPU cores, {_processor()}",
@@ -228,7 +229,7 @@ def _items(shared: Path, split: Split) -> list[Item]:
     return turn_items(shared, [split]) + dialogue_items(shared, [split], 0, 0)
 
 
-def _spelled(speller: Speller, items: Sequence[Item]):  # noqa: ANN202
+def _spelled(speller: Speller, items: Sequence[Item]):
     from .fit import spell
 
     return spell(speller, items)
@@ -244,17 +245,30 @@ def _prepare(threads: int) -> Speller:
     return speller
 
 
-def _save(network, path: Path) -> None:  # noqa: ANN001
+def _save(network, path: Path) -> None:
     import torch
 
     torch.save(network.state_dict(), path)
 
 
-def _progress(show: bool):  # noqa: ANN202
+def _progress(show: bool):
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=Console(stderr=True), disable=not show)
 
 
@@ -293,7 +307,7 @@ def _named(logits: dict[str, Array]) -> dict[str, Array]:
     return {name: logits[name] for name in ("states", "actions", "scenarios")}
 
 
-def _smallest(out: Path, measure) -> tuple[Path, dict[str, Figures]]:  # noqa: ANN001
+def _smallest(out: Path, measure) -> tuple[Path, dict[str, Figures]]:
     """Return the smallest export whose macro-F1 stays within `MOST_LOSS` of fp32, and the figures of those tried."""
     import torch
 
@@ -372,8 +386,6 @@ def _ladder(shared: Path, valid: Sequence[Item], speller: Speller, seed: int) ->
 
 
 def _counts(shared: Path, valid: Sequence[Item]) -> dict[str, int]:
-    from .items import RISK_TRAIN
-
     return {
         "training turns": len(turn_items(shared, BUILD_SPLITS)),
         "training dialogues": len(dialogue_items(shared, BUILD_SPLITS, 0, 0)),
@@ -386,7 +398,9 @@ def _counts(shared: Path, valid: Sequence[Item]) -> dict[str, int]:
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def install(out: Path, folder: Path | None = None) -> Path:

@@ -45,6 +45,10 @@ class FileResource(Resource):
         resource._content = content
         return resource
 
+    def get_meta(self) -> dict[str, Any]:
+        """Return no metadata: SEP-2640 asks for its own prefix in `_meta`, FastMCP would add one of its own."""
+        return {}
+
     async def read(self) -> ResourceResult:
         """Return the bytes as they are; text as text, whose UTF-8 is those bytes."""
         try:
@@ -67,11 +71,14 @@ class Catalog:
         """Return the files of skill `name` by path, SKILL.md first."""
         if name not in self._files:
             support = self._support_files(name)
-            self._files[name] = {"SKILL.md": self._texts[name].encode(), **{path: support[path] for path in sorted(support)}}
+            self._files[name] = {
+                "SKILL.md": self._texts[name].encode(),
+                **{path: support[path] for path in sorted(support)},
+            }
         return self._files[name]
 
     def entry(self, name: str) -> SkillEntry:
-        """Return the SEP-2640 entry of skill `name`: verbatim frontmatter, and address, digest and size of each file."""
+        """Return the SEP-2640 entry of skill `name`: verbatim frontmatter; address, digest and size of each file."""
         if name not in self._entries:
             self._entries[name] = SkillEntry(
                 uri=skill_uri(name),
@@ -118,7 +125,7 @@ class Catalog:
     def _listed(self) -> dict[str, FileResource]:
         return {
             skill_uri(name): FileResource.of(
-                skill_uri(name), f"{name}/SKILL.md", self.entry(name).frontmatter.description, text.encode()
+                skill_uri(name), name, self.entry(name).frontmatter.description, text.encode()
             )
             for name, text in sorted(self._texts.items())
         }

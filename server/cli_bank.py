@@ -223,13 +223,23 @@ def seal(
 
 
 @bank_app.command()
-def index() -> None:
+def index(
+    prebuilt: Annotated[
+        Path | None,
+        typer.Option(help="Write the vectors of the shipped bank to this file instead, to ship them with it."),
+    ] = None,
+) -> None:
     """Bring the LanceDB table of the bank up to date (a running server does so by itself)."""
     from ..skills_bank.encoder import Encoder
-    from ..skills_bank.index import FacetIndex
+    from ..skills_bank.index import FacetIndex, write_prebuilt
 
-    place = _place()
-    embedded = FacetIndex.open(place.index_folder(), Encoder.load()).sync(_bank(place))
+    encoder, place = Encoder.load(), _place()
+    if prebuilt is not None:
+        from ..skills_bank.bank import Bank
+
+        typer.echo(f"{prebuilt}: {write_prebuilt(Bank.load(place.shipped), encoder, prebuilt)} facets.")
+        return
+    embedded = FacetIndex.open(place.index_folder(), encoder).sync(_bank(place))
     typer.echo(f"{place.index_folder()} is up to date; {embedded} text(s) were embedded.")
 
 

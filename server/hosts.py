@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-PASSED_ON = ("ESC_BANK_DIR", "ESC_REGION", "ESC_HELPLINES")
+PASSED_ON = ("ESC_BANK_DIR", "ESC_REGION", "ESC_MIN_SCORE")
 """Settings a host must hand to the server itself: stdio clients pass only HOME, PATH and a few others on."""
 
 
@@ -17,7 +17,7 @@ def command() -> str:
 
 
 def mcp_servers(environment: Mapping[str, str] = os.environ) -> dict[str, object]:
-    """Return the `mcpServers` block for Claude Desktop, `.mcp.json` and other hosts that start the server themselves."""
+    """Return the `mcpServers` block for hosts that start the server themselves: Claude Desktop, `.mcp.json`."""
     entry: dict[str, object] = {"command": command(), "args": ["serve"]}
     env = {name: environment[name] for name in PASSED_ON if environment.get(name)}
     return {"mcpServers": {"esc-skills": {**entry, "env": env} if env else entry}}

@@ -153,8 +153,10 @@ def check_binding(host: str, token: str | None) -> None:
         InputError: `host` is not loopback and there is no token, or the token is too short to be one.
     """
     if token is not None and len(token) < 16:
-        raise InputError("ESC_TOKEN is shorter than 16 characters. Make one with: python -c 'import secrets; "
-                         "print(secrets.token_urlsafe(32))'")
+        raise InputError(
+            "ESC_TOKEN is shorter than 16 characters. Make one with: python -c 'import secrets; "
+            "print(secrets.token_urlsafe(32))'"
+        )
     if token is None and not is_loopback(host):
         raise InputError(
             f"Refusing to serve on {host!r} without a token: anyone who reaches the address could read and roll back "
@@ -209,7 +211,9 @@ def run_http(app: "Starlette", host: str, port: int, *, with_token: bool, log_le
     listener = _bind(host, port)
     address = f"[{host}]" if ":" in host else host
     print(instructions(f"http://{address}:{listener.getsockname()[1]}/mcp", with_token), flush=True)
-    config = uvicorn.Config(app, log_level=log_level.lower(), access_log=False, timeout_graceful_shutdown=2, lifespan="on")
+    config = uvicorn.Config(
+        app, log_level=log_level.lower(), access_log=False, timeout_graceful_shutdown=2, lifespan="on"
+    )
     uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -221,7 +225,8 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise InputError(
-            f"Cannot serve on {host}:{port}: {error.strerror}. Pass another port (`make serve PORT=8766`, `--port 8766`)."
+            f"Cannot serve on {host}:{port}: {error.strerror}. "
+            "Pass another port (`make serve PORT=8766`, `--port 8766`)."
         ) from error
     return listener
 

@@ -11,7 +11,6 @@ VERSIONS = "versions"
 
 if TYPE_CHECKING:
     from ..skills_bank.encoder import Encoder
-    from ..skills_bank.fake_encoder import FakeEncoder
     from ..skills_bank.index import FacetIndex
     from ..skills_bank.outcome import OutcomeModel
     from ..skills_bank.place import BankPlace
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
 class BankLoader:
     """Loads a `View` for the settings given. What does not depend on the bank is loaded once."""
 
-    def __init__(
-        self, settings: "Settings", encoder: "Encoder | FakeEncoder | None" = None, *, write_table: bool = False
-    ) -> None:
+    def __init__(self, settings: "Settings", encoder: "Encoder | None" = None, *, write_table: bool = False) -> None:
         """Take the settings; an encoder to use in place of the shipped one; and whether to keep LanceDB's table."""
         self._settings = settings
         self._write_table = write_table
@@ -61,7 +58,7 @@ class BankLoader:
         selector = Selector(bank, encoder, facets, *self._fixed_parts())
         return View(bank=bank, selector=selector, problems=refused, encoder=encoder.version)
 
-    def _index(self, encoder: "Encoder | FakeEncoder") -> "FacetIndex":
+    def _index(self, encoder: "Encoder") -> "FacetIndex":
         from ..skills_bank.index import FacetIndex
 
         return FacetIndex.open(self.place.index_folder(), encoder)
@@ -83,7 +80,7 @@ class BankLoader:
         if self._write_table:
             self._index(self.encoder()).sync_later(view.bank)
 
-    def encoder(self) -> "Encoder | FakeEncoder":
+    def encoder(self) -> "Encoder":
         """Return the encoder, loading it once."""
         if self._encoder is None:
             from ..skills_bank.encoder import Encoder

@@ -27,9 +27,7 @@ class Notifier(Middleware):
 
     def serve(self, mcp: FastMCP) -> None:
         """Answer `subscriptions/listen` on `mcp`."""
-        mcp._mcp_server.add_request_handler(
-            "subscriptions/listen", SubscriptionsListenRequestParams, self._handler
-        )
+        mcp._mcp_server.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, self._handler)
 
     async def on_initialize(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
         """Remember the session of a legacy client; modern clients never initialize."""

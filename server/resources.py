@@ -30,8 +30,8 @@ SUPPORT_SESSION = """\
 You are supporting a person who is having a hard time{about}. Work with the esc-skills tools like this:
 
 1. Before each reply call `select_skill` with the whole talk so far, newest message last.
-2. Read `risk` first. If its level is "high", no skill comes: say the text of `risk.guidance`, stay with the person and
-   bring in a human{region}. If it is "elevated", ask about safety before anything else.
+2. Read `risk` first. If its level is "high", no skill comes: follow `risk.guidance`, say `risk.say` as it stands, stay
+   with the person and bring in a human{region}. If it is "elevated", do the safety check before anything else.
 3. Otherwise follow `next_actions` of the first skill in order, one or two of them in a reply, in your own words and in
    the person's language. Mind the `pitfall`. Call `read_skill` when you want its wording or examples.
 4. If `skills` is empty, do what `note` says; usually: listen, and ask one open question.
@@ -62,7 +62,7 @@ def add_resources(mcp: FastMCP, live: "LiveBank") -> None:
     @mcp.resource(
         EVIDENCE,
         mime_type=JSON,
-        description="The statistics behind a skill: how often each action was followed by which change, with intervals.",
+        description="What is behind a skill: how often each action was followed by which change, with intervals.",
     )
     async def evidence(name: Annotated[str, Field(description="Skill name.")]) -> str:
         bank = (await live.view()).bank
@@ -78,10 +78,10 @@ def add_prompts(mcp: FastMCP, live: "LiveBank") -> None:
 
     @mcp.prompt(title="Support session", description="How to hold a supportive talk with these tools, in a few lines.")
     def support_session(
-        scenario: Annotated[
-            str, Field(description="What the talk is about (a taxonomy id), if known.")
+        scenario: Annotated[str, Field(description="What the talk is about (a taxonomy id), if known.")] = "",
+        region: Annotated[
+            str, Field(description="Where the person is, for helplines, e.g. 'US' or 'international'.")
         ] = "",
-        region: Annotated[str, Field(description="Where the person is, for helplines, e.g. 'US' or 'international'.")] = "",
     ) -> str:
         info = SCENARIO_INFO.get(Scenario(scenario)) if scenario in set(Scenario) else None
         about = f" ({info.name.lower()}: {info.definition})" if info else f" ({scenario})" if scenario else ""
@@ -138,6 +138,4 @@ def taxonomy_json() -> str:
         "response_changes": CHANGE_INFO,
     }
     tables = {title: [info.model_dump(mode="json") for info in infos.values()] for title, infos in sections.items()}
-    return json.dumps(
-        {"version": TAXONOMY_VERSION, "esconv_strategies": list(ESCONV_STRATEGIES), **tables}, indent=2
-    )
+    return json.dumps({"version": TAXONOMY_VERSION, "esconv_strategies": list(ESCONV_STRATEGIES), **tables}, indent=2)

@@ -47,7 +47,7 @@ def show_selection(out: Console, answer: Selection, *, details: bool = False) ->
 
 def show_crisis(out: Console, risk: Risk) -> None:
     """Print the fixed text and the helplines."""
-    out.print(escape(risk.guidance), style="bold")
+    out.print(escape(risk.say), style="bold")
     rows = _rows()
     for line in risk.helplines:
         rows.add_row(escape(line.name), escape(f"{line.contact} ({line.hours})"))

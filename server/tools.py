@@ -1,9 +1,8 @@
-"""The tools: typed functions whose descriptions are written for the model that calls them; the work is done elsewhere."""
+"""The tools: typed functions, described for the model that calls them; the work is done elsewhere."""
 
 import json
 import logging
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -14,10 +13,11 @@ from fastmcp.exceptions import ToolError
 from mcp_types import ToolAnnotations
 from pydantic import Field, WithJsonSchema
 
-from ..skills_bank.errors import EscError, InputError, SkillNotFound
+from ..skills_bank.errors import EscError
 from ..skills_bank.results import Classification, Selection
 from ..skills_bank.taxonomy import Scenario, SeekerState, SupportAction
 from .answers import BankHistory, Rollback, SkillList, SkillSummary, SkillText
+from .sections import skill_text
 from .uris import skill_uri
 
 if TYPE_CHECKING:
@@ -26,15 +26,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_TEXT_CHARS = 60_000
-"""Hosts cap a tool result at about 25,000 tokens; a longer skill is cut and the answer says so."""
-
 WORKERS = 2
 """Selections that run at the same time; each is a few milliseconds of CPU, so more would only queue for the cores."""
 
 _RISK_RULE = (
-    "Read `risk` first. At level 'high' no skill comes: say the text in `risk.guidance` in its own words, stay with the "
-    "person and bring in a human. At 'elevated' ask about safety before anything else. "
+    "Read `risk` first. At level 'high' no skill comes: follow `risk.guidance`, say `risk.say` as it stands, stay with "
+    "the person and bring in a human. At 'elevated' do the safety check before anything else. "
 )
 
 _MESSAGES_SCHEMA: dict[str, Any] = {
@@ -103,7 +100,9 @@ def add_tools(mcp: FastMCP, live: "LiveBank") -> None:
 
     async def select_skill(
         messages: Messages,
-        k: Annotated[int, Field(ge=1, le=10, description="How many skills at most; 1 to 3 is what a reply can use.")] = 3,
+        k: Annotated[
+            int, Field(ge=1, le=10, description="How many skills at most; 1 to 3 is what a reply can use.")
+        ] = 3,
         state: StateHint = None,
         scenario: ScenarioHint = None,
         exclude: Annotated[
@@ -171,9 +170,11 @@ def add_tools(mcp: FastMCP, live: "LiveBank") -> None:
         (
             classify_seeker_state,
             "Read the seeker's state",
-            "Tell what state a person in distress is in (15 states), what the talk is about (18 situations) and whether "
-            "there is a risk. Call it when you want to know where the person stands without advice on what to do; "
-            "`select_skill` gives the states as well. " + _RISK_RULE + "Probabilities are calibrated: below about 0.5 "
+            "Tell what state a person in distress is in (15 states), what the talk is about (18 situations) and "
+            "whether there is a risk. Call it when you want to know where the person stands, without advice on what to "
+            "do; `select_skill` gives the states as well. "
+            + _RISK_RULE
+            + "Probabilities are calibrated: below about 0.5 "
             "treat the state as a guess and explore.",
             READ,
         ),
@@ -203,8 +204,8 @@ def add_tools(mcp: FastMCP, live: "LiveBank") -> None:
         (
             bank_history,
             "History of the bank",
-            "List the versions of the skill bank. Call it only when a person who looks after the bank asks; it is of no "
-            "use for a talk.",
+            "List the versions of the skill bank. Call it only when a person who looks after the bank asks; it is of "
+            "no use for a talk.",
             READ,
         ),
         (
@@ -215,9 +216,7 @@ def add_tools(mcp: FastMCP, live: "LiveBank") -> None:
             {"read_only_hint": False, "destructive_hint": True, "idempotent_hint": True, "open_world_hint": False},
         ),
     ):
-        mcp.tool(
-            expecting(function), description=description, annotations=ToolAnnotations(title=title, **annotations)
-        )
+        mcp.tool(expecting(function), description=description, annotations=ToolAnnotations(title=title, **annotations))
 
 
 def expecting(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -243,46 +242,7 @@ def as_messages(messages: Any) -> Any:
     return messages
 
 
-def skill_text(texts: Mapping[str, str], name: str, section: str | None, version: str) -> SkillText:
-    """Return the text of a skill or of one `##` section of it.
-
-    Raises:
-        SkillNotFound: No skill of that name.
-        InputError: No section of that heading.
-    """
-    if name not in texts:
-        raise SkillNotFound(name, texts)
-    parts = split_sections(texts[name])
-    headings = tuple(heading for heading, _ in parts)
-    text = texts[name]
-    heading = None
-    if section is not None:
-        wanted = section.strip().lstrip("#").strip().casefold()
-        found = [(title, body) for title, body in parts if title.casefold() == wanted]
-        if not found:
-            raise InputError(f"No section {section[:80]!r} in {name!r}. Sections: {', '.join(headings)}.")
-        heading, text = found[0]
-    return SkillText(
-        name=name,
-        section=heading,
-        text=text[:MAX_TEXT_CHARS],
-        sections=headings,
-        truncated=len(text) > MAX_TEXT_CHARS,
-        uri=skill_uri(name),
-        bank_version=version,
-    )
-
-
-def split_sections(text: str) -> Sequence[tuple[str, str]]:
-    """Split Markdown at its `## ` headings into (heading, text with heading); what stands before the first is left out."""
-    starts = list(re.finditer(r"^## +(.+?)[ \t]*#*[ \t]*$", text, re.MULTILINE))
-    ends = [start.start() for start in starts[1:]] + [len(text)]
-    return [(m.group(1), text[m.start() : end].strip() + "\n") for m, end in zip(starts, ends, strict=True)]
-
-
-def _fits(
-    skill: "Skill", state: SeekerState | None, action: SupportAction | None, scenario: Scenario | None
-) -> bool:
+def _fits(skill: "Skill", state: SeekerState | None, action: SupportAction | None, scenario: Scenario | None) -> bool:
     return (
         (state is None or state in skill.states)
         and (action is None or action in skill.actions)

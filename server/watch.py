@@ -36,6 +36,7 @@ DEBOUNCE_MS = 200
 """Longest wait for a burst of writes to end; editors write a file in two or three steps."""
 STEP_MS = 40
 """A burst counts as ended after this long without another write."""
+START_SECONDS = 0.2
 SETTLE_SECONDS = 3.0
 RECHECK_MS = 2000
 """How often to look whether other folders are to be followed."""
@@ -156,8 +157,11 @@ class LiveBank:
 
     @asynccontextmanager
     async def running(self, on_change: OnChange | None = None) -> AsyncIterator[None]:
-        """Load, then follow the folder until the block ends; `on_change` is called after each swap."""
-        self.start()
+        """Load, then follow the folder until the block ends; `on_change` is called after each swap.
+
+        Loading begins a moment later, or with the first call that needs it, so that it does not hold up `initialize`.
+        """
+        begin = asyncio.get_running_loop().call_later(START_SECONDS, self.start)
         if on_change is not None:
             self._on_change.append(on_change)
         task = asyncio.create_task(self._follow()) if self._watch else None
@@ -165,6 +169,7 @@ class LiveBank:
         try:
             yield
         finally:
+            begin.cancel()
             settling.cancel()
             if on_change is not None:
                 self._on_change.remove(on_change)
@@ -198,12 +203,13 @@ class LiveBank:
     async def _settle(self) -> None:
         """Do what can wait, once the first answers are out."""
         with suppress(EscError):
-            view = await self.view()
             await asyncio.sleep(SETTLE_SECONDS)
+            view = await self.view()
             await anyio.to_thread.run_sync(self._loader.settle, view)
 
     async def _follow(self) -> None:
         """Reload on every change under the folders. An error in one reload is logged and does not end the watch."""
+        await asyncio.sleep(START_SECONDS)
         with suppress(EscError):  # whoever asks for the view hears of it; a repair on disk is still followed
             await self.view()
         while True:
@@ -293,7 +299,10 @@ class LiveBank:
 
 def _log_load(view: View, began: float) -> None:
     logger.info(
-        "bank %s is live: %d skills, %.0f ms", view.bank.version, len(view.bank.skills), 1000 * (time.perf_counter() - began)
+        "bank %s is live: %d skills, %.0f ms",
+        view.bank.version,
+        len(view.bank.skills),
+        1000 * (time.perf_counter() - began),
     )
     for problem in view.problems:
         logger.warning("refused: %s", problem)

@@ -250,7 +250,7 @@ class Encoder:
         return found
 
     def read_dialogue(self, turns: Sequence[tuple[str, str]]) -> "Floats":
-        """Return the scenario distribution of the dialogue so far, (18,), from the seeker's lines among (role, text)."""
+        """Return the scenario distribution (18,) of the dialogue so far, (role, text) a turn; the seeker's are read."""
         logits = self._run([self._speller.dialogue(turns)])[3]
         return _softmax(logits / self._temperatures["scenarios"])[0]
 
@@ -274,9 +274,7 @@ def _cuts(lengths: Sequence[int]) -> list[tuple[int, int]]:
     """Cut ascending lengths into runs so that padded tokens plus the cost of the runs are fewest."""
     best: list[tuple[int, int]] = [(0, 0)]
     for end in range(1, len(lengths) + 1):
-        best.append(
-            min((best[begin][0] + (end - begin) * lengths[end - 1] + _RUN_COST, begin) for begin in range(end))
-        )
+        best.append(min((best[begin][0] + (end - begin) * lengths[end - 1] + _RUN_COST, begin) for begin in range(end)))
     cuts: list[tuple[int, int]] = []
     end = len(lengths)
     while end:
@@ -293,7 +291,9 @@ def _card(folder: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelError(f"No encoder at {path}. Reinstall esc-skills, or train one with `esc-skills train`.") from error
+        raise ModelError(
+            f"No encoder at {path}. Reinstall esc-skills, or train one with `esc-skills train`."
+        ) from error
     except ValueError as error:
         raise ModelError(f"{path} is no JSON: {error}. Reinstall esc-skills.") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
@@ -325,4 +325,4 @@ def _softmax(logits: "Floats") -> "Floats":
 def _sigmoid(logits: "Floats") -> "Floats":
     import numpy as np
 
-    return 1.0 / (1.0 + np.exp(-np.clip(logits, -30.0, 30.0)))
+    return (1.0 / (1.0 + np.exp(-np.clip(logits, -30.0, 30.0)))).astype(np.float32)

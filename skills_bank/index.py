@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from zipfile import BadZipFile
 
@@ -228,6 +229,14 @@ class FacetIndex:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return state if self._has_table else None
+
+
+def write_prebuilt(bank: "Bank", encoder: TextEncoder, target: Path) -> int:
+    """Write the vectors of `bank` to a file that `FacetIndex` takes as `prebuilt`; return the number of facets."""
+    with TemporaryDirectory() as folder:
+        facets = FacetIndex.open(Path(folder), encoder).matrix(bank)
+        replace_durably(target, (Path(folder) / VECTORS).read_bytes())
+    return len(facets.texts)
 
 
 def _facets(found: Sequence[Facet], vectors: "Floats") -> Facets:

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from importlib.resources import files
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import yaml
@@ -20,7 +21,9 @@ from .helplines import RiskKind
 Level = Literal["none", "elevated", "high"]
 Strength = Literal["weak", "elevated", "high"]
 About = Literal["self", "other"]
+ReplyKind = Literal["evade", "partial", "deny", "affirm"]
 
+REPLY_ORDER: tuple[ReplyKind, ...] = ("evade", "partial", "deny", "affirm")
 RANK: Mapping[str, int] = {"none": 0, "weak": 1, "elevated": 2, "high": 3}
 MAX_SENTENCE_CHARS = 600
 EXCERPT_CHARS = 120
@@ -84,7 +87,9 @@ class Ask(_Matcher):
 
     id: str
     kind: RiskKind
-    about: Literal["present", "past", "safety"] = Field(description="'safety' questions turn yes and no round.")
+    about: Literal["present", "past", "safety", "other"] = Field(
+        description="'safety' questions turn yes and no round; 'other' asks about a third person."
+    )
     hit: tuple[str, ...] = Field(min_length=1)
     miss: tuple[str, ...] = ()
 
@@ -92,7 +97,7 @@ class Ask(_Matcher):
 class Reply(_Matcher):
     """How a seeker may answer a direct question; `hit` and `miss` as for patterns."""
 
-    id: Literal["affirm", "deny", "evade"]
+    id: ReplyKind
     hit: tuple[str, ...] = Field(min_length=1)
     miss: tuple[str, ...] = ()
 
@@ -134,7 +139,7 @@ class RiskPatterns(_Frozen):
     def signals(self, text: str) -> list[Signal]:
         """Return the signs of risk in one seeker turn, after guards, in reading order."""
         pieces = list(sentences(text))
-        turn = " . ".join(plain for _, plain in pieces)
+        turn = _Turn(" . ".join(plain for _, plain in pieces))
         found = []
         for original, plain in pieces:
             for pattern in self.patterns:
@@ -154,20 +159,19 @@ class RiskPatterns(_Frozen):
                     break
         return found
 
-    def reply(self, text: str) -> Literal["affirm", "deny", "evade", "other"]:
-        """Read how a seeker turn answers a direct question: by its first sentence, then by any later one."""
-        plains = [plain for _, plain in sentences(text)]
-        for plain in plains[:2]:
-            for name in ("evade", "deny", "affirm"):
+    def reply(self, text: str) -> ReplyKind | Literal["other"]:
+        """Read how a seeker turn answers a direct question: by its first sentence, else by its second."""
+        for _, plain in islice(sentences(text), 2):
+            for name in REPLY_ORDER:
                 if self.reply_by_id[name].regex.search(plain):
                     return name
         return "other"
 
-    def _strength(self, pattern: Pattern, plain: str, turn: str) -> Strength | Literal["none"]:
+    def _strength(self, pattern: Pattern, plain: str, turn: "_Turn") -> Strength | Literal["none"]:
         best: Strength | Literal["none"] = "none"
         for hit in pattern.regex.finditer(plain):
             level: Strength | Literal["none"] = pattern.level
-            if pattern.escalation and pattern.escalation.search(turn):
+            if pattern.escalation and turn.has(pattern.escalation):
                 level = "high"
             for name in pattern.guards:
                 guard = self.guard_by_id[name]
@@ -178,16 +182,31 @@ class RiskPatterns(_Frozen):
         return best
 
 
-def _guards(guard: Guard, hit: re.Match[str], plain: str, turn: str) -> bool:
+class _Turn:
+    """A whole turn in normal form; each expression is searched in it once, however many hits ask for it."""
+
+    def __init__(self, plain: str) -> None:
+        self._plain = plain
+        self._known: dict[re.Pattern[str], bool] = {}
+
+    def has(self, expression: re.Pattern[str]) -> bool:
+        """Whether the expression occurs in the turn."""
+        if expression not in self._known:
+            self._known[expression] = expression.search(self._plain) is not None
+        return self._known[expression]
+
+
+def _guards(guard: Guard, hit: re.Match[str], plain: str, turn: _Turn) -> bool:
+    """Whether the guard finds its words round the hit and nothing lifts it."""
+    if guard.where == "turn":
+        return turn.has(guard.regex) and not (guard.exception and turn.has(guard.exception))
     if guard.where == "before":
         text = _clause_before(plain[: hit.start()])
-    elif guard.where == "after":
-        text = plain[hit.end() :]
     else:
-        text = plain if guard.where == "sentence" else turn
+        text = plain[hit.end() :] if guard.where == "after" else plain
     if not guard.regex.search(text):
         return False
-    return not (guard.exception and guard.exception.search(turn if guard.where == "turn" else plain))
+    return not (guard.exception and guard.exception.search(plain))
 
 
 _CLAUSE_END = re.compile(r" but | because | although | though | then i | and i (?=am|want|will|do|have|feel|just|can)")

@@ -332,7 +332,11 @@ class BankStore:
         staged.mkdir(parents=True)
         write_bank_files(staged, skills, self._step)
         changed = [name for name in hashes if name not in known or known[name].hash != hashes[name]]
-        _refuse(problems_in_bank(staged) if not hashes else [p for n in changed for p in problems_in_skill(staged / n)])
+        problems = [problem for name in changed for problem in problems_in_skill(staged / name)]
+        if problems or not hashes:
+            problems = problems or problems_in_bank(staged)
+            shutil.rmtree(staged)
+            raise BankError("The skills have problems:\n" + "\n".join(f"  {problem}" for problem in problems))
         stamps = {name: known.get(name) for name in hashes} | {
             name: SkillStamp(version=_skill_version(skills[name]), hash=hashes[name]) for name in changed
         }
@@ -417,12 +421,6 @@ class BankStore:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _refuse(problems: list[Problem]) -> None:
-    """Raise what stands in the way of a version; the staged files go with the next writer's cleaning."""
-    if problems:
-        raise BankError("The skills have problems:\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
 def _skill_version(files: Mapping[str, bytes]) -> str:

@@ -15,7 +15,6 @@ from esc_skills.server.doctor import examine
 from esc_skills.server.loader import BankLoader
 from esc_skills.server.terminal import console
 from esc_skills.skills_bank.fake_encoder import FakeEncoder
-from esc_skills.skills_bank.settings import Settings
 
 WORRIED = "I am so anxious and scared about the exam deadline next week that I can't sleep."
 CRISIS = "I want to kill myself tonight, I have the pills here."
@@ -214,7 +213,11 @@ def test_the_shipped_mcp_json_has_the_shape_of_a_host_block():
 def test_serve_refuses_what_it_cannot_do(folder, arguments, message):
     command = Path(sys.executable).with_name("esc-skills")
     ended = subprocess.run(
-        [str(command), *arguments], capture_output=True, text=True, timeout=60, env={**os.environ, "ESC_BANK_DIR": str(folder)}
+        [str(command), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "ESC_BANK_DIR": str(folder)},
     )
     assert ended.returncode != 0
     assert message in ended.stderr

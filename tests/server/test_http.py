@@ -23,7 +23,9 @@ def plain_app(*middleware) -> Starlette:
     async def echo(request: Request) -> PlainTextResponse:
         return PlainTextResponse(str(len(await request.body())))
 
-    return Starlette(routes=[Route("/mcp", echo, methods=["POST"]), Route("/health", echo)], middleware=list(middleware))
+    return Starlette(
+        routes=[Route("/mcp", echo, methods=["POST"]), Route("/health", echo)], middleware=list(middleware)
+    )
 
 
 def client(app) -> httpx.AsyncClient:
@@ -103,13 +105,12 @@ async def test_the_token_is_asked_for_and_taken(live):
 
 async def test_a_foreign_host_or_origin_is_refused(live):
     app = http_app(create_server(live), live)
-    async with app.router.lifespan_context(app):
-        async with client(app) as http:
-            evil = await http.post("/mcp", json=INITIALIZE, headers={**ACCEPT, "Host": "evil.example:8765"})
-            assert evil.status_code == 421
-            foreign = await http.post("/mcp", json=INITIALIZE, headers={**ACCEPT, "Origin": "http://evil.example"})
-            assert foreign.status_code == 403
-            assert (await http.post("/mcp", json=INITIALIZE, headers=ACCEPT)).status_code == 200
+    async with app.router.lifespan_context(app), client(app) as http:
+        evil = await http.post("/mcp", json=INITIALIZE, headers={**ACCEPT, "Host": "evil.example:8765"})
+        assert evil.status_code == 421
+        foreign = await http.post("/mcp", json=INITIALIZE, headers={**ACCEPT, "Origin": "http://evil.example"})
+        assert foreign.status_code == 403
+        assert (await http.post("/mcp", json=INITIALIZE, headers=ACCEPT)).status_code == 200
 
 
 async def test_an_oversized_request_to_the_real_app_is_413(live):

@@ -262,3 +262,51 @@ async def test_a_switch_made_by_another_process_is_followed(store_live):
         store.rollback(first)
         await until(lambda: live.peek().bank.version != before)
         assert live.peek().bank.version == first
+
+
+@pytest.mark.slow
+async def test_clients_over_http_are_told_too(folder, era):
+    """Over a real socket: a legacy client hears on its GET stream, a modern one on its listen stream."""
+    import subprocess
+    import sys
+
+    import httpx2 as httpx
+
+    port = free_port()
+    script = Path(__file__).with_name("serve_fake.py")
+    with subprocess.Popen(
+        [sys.executable, str(script), str(folder), str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            async with httpx.AsyncClient() as http:
+
+                async def up() -> bool:
+                    try:
+                        return (await http.get(f"http://127.0.0.1:{port}/health")).status_code == 200
+                    except httpx.TransportError:
+                        return False
+
+                await until(up, 30)
+            heard: list[float] = []
+
+            async def on_message(message: Any) -> None:
+                if "list_changed" in str(getattr(message, "method", "")):
+                    heard.append(time.perf_counter())
+
+            async with Client(f"http://127.0.0.1:{port}/mcp", mode=era, message_handler=on_message) as client:
+                listener = await listen(client, heard) if era == "auto" else None
+                await asyncio.sleep(1)  # the watch and the client's stream are up
+                edit(folder, "Stay beside it", "Remain beside it")
+                await until(lambda: heard)
+                if listener is not None:
+                    listener.cancel()
+        finally:
+            process.terminate()
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

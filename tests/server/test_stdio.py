@@ -112,7 +112,10 @@ def test_langchain_adapters_list_and_call_the_tools(folder):
         pytest.skip(f"{python} is not there; `make adapters` installs langchain-mcp-adapters into it")
     script = Path(__file__).with_name("adapters_client.py")
     ended = subprocess.run(
-        [str(python), str(script), sys.executable, str(SERVE_FAKE), str(folder)], capture_output=True, text=True, timeout=100
+        [str(python), str(script), sys.executable, str(SERVE_FAKE), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from esc_skills.server.app import create_server
-from esc_skills.server.tools import MAX_TEXT_CHARS, as_messages, skill_text, split_sections
+from esc_skills.server.sections import MAX_TEXT_CHARS, skill_text, split_sections
+from esc_skills.server.tools import as_messages
 from esc_skills.skills_bank.taxonomy import Scenario, SeekerState, SupportAction
 
 WORRIED = "I am so anxious and scared about the exam deadline next week that I can't sleep."
@@ -215,12 +216,19 @@ def test_text_that_is_no_list_of_messages_stays_text(text):
 
 
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 50) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=40),
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 50)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=40),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=8,
 )
 message = st.fixed_dictionaries(
-    {"role": st.sampled_from(["seeker", "supporter", "user", "assistant", "system", ""]), "content": st.text(max_size=60)}
+    {
+        "role": st.sampled_from(["seeker", "supporter", "user", "assistant", "system", ""]),
+        "content": st.text(max_size=60),
+    }
 )
 
 

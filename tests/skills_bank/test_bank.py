@@ -9,6 +9,7 @@ import pytest
 
 from esc_skills.skills_bank.bank import Bank, read_manifest, seal
 from esc_skills.skills_bank.errors import BankError, SkillNotFound
+from esc_skills.skills_bank.place import shipped_bank
 
 
 def edit(folder: Path, name: str, old: str, new: str) -> None:
@@ -140,3 +141,11 @@ def test_a_thousand_skills_load_fast(tmp_path: Path, make_skill_text):
     bank = Bank.load(tmp_path)
     assert len(bank.skills) == 1000
     assert time.process_time() - began < 1.5  # 0.4 s on a quiet machine
+
+
+def test_the_shipped_bank_is_what_its_manifest_says():
+    if read_manifest(shipped_bank()) is None:
+        pytest.skip("the shipped bank is not sealed yet: esc-skills bank seal skills_bank/skills --version S0 ...")
+    bank = Bank.load(shipped_bank())
+    assert bank.manifest is not None
+    assert bank.version == bank.manifest.version, "run `esc-skills bank seal` after an edit of the shipped skills"

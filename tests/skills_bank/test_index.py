@@ -12,7 +12,7 @@ import pytest
 from esc_skills.skills_bank.bank import Bank
 from esc_skills.skills_bank.errors import BankError
 from esc_skills.skills_bank.fake_encoder import FakeEncoder
-from esc_skills.skills_bank.index import FacetIndex, FacetKind, facets_of, write_table
+from esc_skills.skills_bank.index import FacetIndex, FacetKind, facets_of, write_prebuilt, write_table
 
 
 class CountingEncoder(FakeEncoder):
@@ -95,9 +95,9 @@ def test_another_encoder_embeds_everything_again(bank_dir: Path, tmp_path: Path)
 
 def test_vectors_can_come_with_the_bank(bank_dir: Path, tmp_path: Path):
     bank = Bank.load(bank_dir)
-    FacetIndex.open(tmp_path / "built", FakeEncoder()).matrix(bank)
+    assert write_prebuilt(bank, FakeEncoder(), tmp_path / "facets.npz") == 36
     encoder = CountingEncoder(FakeEncoder.version)
-    index = FacetIndex.open(tmp_path / "index", encoder, prebuilt=tmp_path / "built/vectors.npz")
+    index = FacetIndex.open(tmp_path / "index", encoder, prebuilt=tmp_path / "facets.npz")
     assert index.matrix(bank).vectors.shape == (36, 384)
     assert encoder.seen == []
     assert not (tmp_path / "index").exists()

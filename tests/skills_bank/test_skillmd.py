@@ -1,5 +1,7 @@
 """SKILL.md text ⇄ Skill."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -205,3 +207,13 @@ def test_a_damaged_skill_gives_a_skill_or_named_faults(skill_text: str, data: st
     junk = data.draw(st.sampled_from(["", "---\n", "## ", "`", '"', ": ", "\n- ", "&a *a", "\x00", "\t", "> "]))
     skill, problems = read_skill_text(skill_text[:start] + junk + skill_text[end:])
     assert (skill is None) == bool(problems)
+
+
+def test_the_reference_validator_accepts_what_is_rendered(skill_text: str, tmp_path: Path):
+    from skills_ref.validator import validate
+
+    folder = tmp_path / "calming-dread"
+    folder.mkdir()
+    skill = parse_skill(skill_text).model_copy(update={"description": "Calms: it's #1, 'quoted' and \"double\"."})
+    (folder / "SKILL.md").write_text(render_skill(skill), encoding="utf-8")
+    assert validate(folder) == []
