@@ -155,7 +155,7 @@ def queries(n: int, seed: int = 7) -> list[Any]:
 
     def talk() -> list[dict[str, str]]:
         turns = [("seeker", line()), ("supporter", rng.choice(REPLIES))] * 2 + [("seeker", line())]
-        opening = ("supporter", "Hello, what would you like to talk about today?")
+        opening = ("supporter", "Hello, I am glad you wrote. What brings you here?")
         return [{"role": role, "content": content} for role, content in [opening, *turns]]
 
     return [line() if i % 2 == 0 else talk() for i in range(n)]

@@ -29,12 +29,12 @@ OUTCOME_PENALTY = 0.01
 """Inverse ridge strength; of .003, .01, .02, .04, .1 the best outcome lift in cross-validation."""
 PRACTICE_PENALTY = 0.05
 OUTCOME_WEIGHT = 6.0
-"""Say of the outcome in the ranking, against a cover weight of about 1; chosen on train + failed as the largest that
-costs less than 0.02 of hit@3 (docs/selection.md)."""
-CAUTION = 1.0
-"""A negative change undoes a positive one."""
-DEPTH = 0.15
-"""Extra worth of a change other than more_specific_expression, which a question brings almost by itself."""
+"""Say of the outcome in the ranking, against a cover weight of about 1: between 2 and 10 the outcome lift hardly moves
+and hit@3 falls slowly, beyond that it falls fast (docs/selection.md)."""
+CAUTION = 2.0
+"""A negative change weighs as much as two positive ones."""
+DEPTH = 0.0
+"""Extra worth of a change other than more_specific_expression; above zero it bought nothing in cross-validation."""
 MIN_SCORE = 0.05
 """Least score to answer with; see docs/selection.md for what falls below it."""
 _TOLD: dict[str, Callable[[SupportTurn], bool]] = {

@@ -50,7 +50,7 @@ def create_server(live: "LiveBank") -> FastMCP:
         version=version(NAME),
         mask_error_details=True,
         lifespan=lifespan,
-        middleware=[PlainErrors(), notifier],
+        middleware=[LoadAfterFirst(live), PlainErrors(), notifier],
     )
     notifier.serve(mcp)
     provider = BankProvider(live)
@@ -60,6 +60,20 @@ def create_server(live: "LiveBank") -> FastMCP:
     add_resources(mcp, live)
     add_prompts(mcp, live)
     return mcp
+
+
+class LoadAfterFirst(Middleware):
+    """Starts loading the bank once the client's first message is answered."""
+
+    def __init__(self, live: "LiveBank") -> None:
+        self._live = live
+
+    async def on_message(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
+        """Answer, then see to it that the bank is being loaded."""
+        try:
+            return await call_next(context)
+        finally:
+            self._live.start_soon()
 
 
 class PlainErrors(Middleware):

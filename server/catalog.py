@@ -20,6 +20,7 @@ from fastmcp.server.providers.base import Provider
 from fastmcp.skills.models import Skill as SkillEntry
 from fastmcp.skills.models import SkillFrontmatter
 from fastmcp.skills.models import SkillResource as FileEntry
+from fastmcp.utilities.components import FastMCPComponent
 from fastmcp.utilities.versions import VersionSpec
 from pydantic import AnyUrl, PrivateAttr
 
@@ -154,6 +155,10 @@ class BankProvider(Provider):
 
     async def _catalog(self) -> Catalog:
         return (await self._live.view()).catalog
+
+    async def get_tasks(self) -> Sequence[FastMCPComponent]:
+        """Return none; FastMCP asks at start-up, and listing the files would wait for the bank to be loaded."""
+        return []
 
     async def _list_resources(self) -> Sequence[Resource]:
         return (await self._catalog()).resources

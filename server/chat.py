@@ -86,7 +86,7 @@ class Chat:
         if self._last is None:
             self._out.print("Nothing has been chosen yet: type a line first.", style="dim")
         elif self._last.risk.level == "high":
-            self._out.print(f"High risk was read in: {escape(self._last.risk.trigger)}", style="bold")
+            self._out.print(f"High risk was read in: {escape(self._last.risk.trigger or '')}", style="bold")
         else:
             for choice in self._last.skills:
                 self._out.print(f"[bold]{choice.name}[/bold] {choice.score:.2f}: {escape(choice.why)}")

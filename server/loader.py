@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from .watch import View
 
 VERSIONS = "versions"
+PREBUILT = Path("model") / "vectors.npz"
+"""Vectors of the shipped bank, beside the encoder that made them: the first start embeds nothing."""
 
 if TYPE_CHECKING:
     from ..skills_bank.encoder import Encoder
@@ -61,7 +63,7 @@ class BankLoader:
     def _index(self, encoder: "Encoder") -> "FacetIndex":
         from ..skills_bank.index import FacetIndex
 
-        return FacetIndex.open(self.place.index_folder(), encoder)
+        return FacetIndex.open(self.place.index_folder(), encoder, prebuilt=self.place.shipped.parent / PREBUILT)
 
     def _fixed_parts(self) -> "tuple[OutcomeModel, Weights, RiskDesk]":
         if self._parts is None:
@@ -72,7 +74,7 @@ class BankLoader:
             weights = Weights.load()
             if self._settings.min_score is not None:
                 weights = weights.model_copy(update={"min_score": self._settings.min_score})
-            self._parts = OutcomeModel.load(), weights, RiskDesk.load(self._settings.region)
+            self._parts = OutcomeModel.load(), weights, RiskDesk.load(region_code(self._settings.region))
         return self._parts
 
     def settle(self, view: View) -> None:
@@ -100,3 +102,8 @@ class BankLoader:
     def store(self) -> "BankStore":
         """Return the bank's versions."""
         return self.place.store()
+
+
+def region_code(region: str) -> str | None:
+    """Return the code that the helplines know, None for the default of `Settings`."""
+    return None if region.strip().lower() == "international" else region

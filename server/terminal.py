@@ -65,7 +65,7 @@ def _add_choice(rows: Table, choice: SkillChoice, details: bool) -> None:
 
 
 def _risk(risk: Risk) -> str:
-    text = str(risk.level) + (f" ({risk.kind}): {escape(risk.trigger)}" if risk.level != "none" else "")
+    text = str(risk.level) + (f" ({risk.kind}): {escape(risk.trigger or '')}" if risk.level != "none" else "")
     return f"[{RISK_STYLE[risk.level]}]{text}[/]"
 
 

@@ -36,7 +36,7 @@ DEBOUNCE_MS = 200
 """Longest wait for a burst of writes to end; editors write a file in two or three steps."""
 STEP_MS = 40
 """A burst counts as ended after this long without another write."""
-START_SECONDS = 0.2
+START_SECONDS = 1.0
 SETTLE_SECONDS = 3.0
 RECHECK_MS = 2000
 """How often to look whether other folders are to be followed."""
@@ -119,6 +119,11 @@ class LiveBank:
             self._first = Future()
             Thread(target=self._load_first, name="esc-skills-load", daemon=True).start()
 
+    def start_soon(self) -> None:
+        """Begin the first load as soon as what is being answered now is out: it must not hold up `initialize`."""
+        if self._first is None:
+            asyncio.get_running_loop().call_later(0.01, self.start)
+
     def _load_first(self) -> None:
         assert self._first is not None
         began = time.perf_counter()
@@ -159,7 +164,7 @@ class LiveBank:
     async def running(self, on_change: OnChange | None = None) -> AsyncIterator[None]:
         """Load, then follow the folder until the block ends; `on_change` is called after each swap.
 
-        Loading begins a moment later, or with the first call that needs it, so that it does not hold up `initialize`.
+        Loading begins with `start_soon`, with the first call that needs it, or a second later, whichever is first.
         """
         begin = asyncio.get_running_loop().call_later(START_SECONDS, self.start)
         if on_change is not None:
@@ -209,7 +214,8 @@ class LiveBank:
 
     async def _follow(self) -> None:
         """Reload on every change under the folders. An error in one reload is logged and does not end the watch."""
-        await asyncio.sleep(START_SECONDS)
+        while self._first is None:
+            await asyncio.sleep(0.05)
         with suppress(EscError):  # whoever asks for the view hears of it; a repair on disk is still followed
             await self.view()
         while True:

@@ -25,6 +25,7 @@ ReplyKind = Literal["evade", "partial", "deny", "affirm"]
 
 REPLY_ORDER: tuple[ReplyKind, ...] = ("evade", "partial", "deny", "affirm")
 RANK: Mapping[str, int] = {"none": 0, "weak": 1, "elevated": 2, "high": 3}
+REPLY_SENTENCES = 3
 MAX_SENTENCE_CHARS = 600
 EXCERPT_CHARS = 120
 
@@ -161,10 +162,13 @@ class RiskPatterns(_Frozen):
 
     def reply(self, text: str) -> ReplyKind | Literal["other"]:
         """Read how a seeker turn answers a direct question: by its first sentence, else by its second."""
-        for _, plain in islice(sentences(text), 2):
+        plains = [plain for _, plain in islice(sentences(text), REPLY_SENTENCES)]
+        for plain in plains[:2]:
             for name in REPLY_ORDER:
                 if self.reply_by_id[name].regex.search(plain):
-                    return name
+                    # "Not really. Well. A bit": a denial taken back is none.
+                    later = any(self.reply_by_id["partial"].regex.search(rest) for rest in plains[1:])
+                    return "partial" if name == "deny" and later else name
         return "other"
 
     def _strength(self, pattern: Pattern, plain: str, turn: "_Turn") -> Strength | Literal["none"]:
@@ -242,7 +246,15 @@ _WORDS: Mapping[str, str] = {
     "couldnt": "could not", "shouldnt": "should not", "havent": "have not", "hasnt": "has not", "hadnt": "had not",
     "arent": "are not", "werent": "were not", "aint": "is not", "ain't": "is not", "can't": "can not",
     "won't": "will not", "shan't": "will not", "wanna": "want to", "gonna": "going to", "gotta": "got to",
-    "tryna": "trying to", "kinda": "kind of", "sorta": "sort of", "outta": "out of", "lemme": "let me", "u": "you",
+    "tryna": "trying to", "gunna": "going to", "finna": "going to", "imma": "i am going to", "ima": "i am going to",
+    "wana": "want to", "meself": "myself", "myslef": "myself", "me-self": "myself", "mysef": "myself", "ion": "i do not",
+    "noone": "no one", "no1": "no one", "any1": "anyone", "every1": "everyone", "some1": "someone", "wud": "would",
+    "cud": "could", "shud": "should", "tmrw": "tomorrow", "tmr": "tomorrow", "tomoz": "tomorrow", "2moro": "tomorrow",
+    "2nite": "tonight", "2night": "tonight", "2day": "today", "b4": "before", "wont've": "will not have", "nite": "night",
+    "plz": "please", "pls": "please", "sry": "sorry", "thx": "thanks", "ty": "thanks", "ma": "mom", "mam": "mom",
+    "wudnt": "would not", "dnt": "do not", "dunno": "i do not know", "wouldve": "would have", "shouldve": "should have",
+    "ded": "dead", "wen": "when", "bin": "been", "thinkin": "thinking", "toppin": "topping", "myself's": "myself",
+    "nobody'd": "nobody would", "noone'd": "no one would", "iv": "i have", "yous": "you", "prolly": "probably", "kinda": "kind of", "sorta": "sort of", "outta": "out of", "lemme": "let me", "u": "you",
     "ur": "your", "r": "are", "n": "and", "ya": "you", "youre": "you are", "theyre": "they are", "hes": "he is",
     "shes": "she is", "thats": "that is", "theres": "there is", "whats": "what is", "its": "it is", "it's": "it is",
     "id": "i would", "bc": "because", "cuz": "because", "cause": "because", "coz": "because", "cos": "because",
@@ -258,7 +270,8 @@ _WORDS: Mapping[str, str] = {
 }  # fmt: skip
 _ENDINGS = (("n't", " not"), ("'re", " are"), ("'ve", " have"), ("'ll", " will"), ("'m", " am"), ("'d", " would"))
 _IS = frozenset(
-    "he she that there what who everything everyone nobody nothing life here where how someone somebody one".split()
+    "he she that there what who everything everyone nobody nothing life here where how someone somebody one tonight "
+    "tomorrow today now".split()
 )
 
 

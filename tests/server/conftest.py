@@ -1,4 +1,3 @@
-import os
 import shutil
 from pathlib import Path
 
@@ -16,15 +15,6 @@ SAMPLES = Path(__file__).parent / "skills"
 WORRIED = "I am so anxious and scared about the exam deadline next week that I can't sleep."
 GRIEVING = "My grandmother died last month and I am so sad, I cry and miss her every day."
 CRISIS = "I want to kill myself tonight, I have the pills here."
-
-
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep every test out of the user's folders and settings."""
-    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "HOME"):
-        monkeypatch.setenv(name, str(tmp_path / "home"))
-    for name in [name for name in os.environ if name.startswith("ESC_")]:
-        monkeypatch.delenv(name)
 
 
 @pytest.fixture
