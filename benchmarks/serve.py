@@ -84,19 +84,30 @@ class Run(NamedTuple):
     p50: float
     p99: float
     rss: float
+    line: float
+    """p50 of single lines."""
+    talk: float
+    """p50 of talks of six messages."""
+
+
+def environment(bank: Path) -> dict[str, str]:
+    """Return what a host passes on, with `bank` as the bank."""
+    kept = ("HOME", "PATH", "TERM", "USER", "LANG")
+    return {key: os.environ[key] for key in kept if key in os.environ} | {"ESC_BANK_DIR": str(bank)}
 
 
 class Server:
     """One server process, spoken to in JSON lines."""
 
-    def __init__(self, bank: Path | None) -> None:
-        env = {key: os.environ[key] for key in ("HOME", "PATH", "TERM", "USER", "LANG") if key in os.environ}
-        if bank is not None:
-            env["ESC_BANK_DIR"] = str(bank)
+    def __init__(self, bank: Path) -> None:
         command = Path(sys.executable).with_name("esc-skills")
         self.began = time.perf_counter()
         self._process = subprocess.Popen(
-            [str(command), "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+            [str(command), "serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment(bank),
         )
         self._ids = itertools.count(1)
 
@@ -111,8 +122,7 @@ class Server:
                 if "error" in message or message["result"].get("isError"):
                     raise SystemExit(f"{method} failed: {message}")
                 return message["result"]
-        assert self._process.stderr is not None
-        raise SystemExit(f"the server ended: {self._process.stderr.read().decode()[-2000:]}")
+        raise SystemExit("the server ended early; run `esc-skills doctor`")
 
     def initialize(self) -> None:
         """Shake hands in the way that every host of today can."""
@@ -161,7 +171,7 @@ def queries(n: int, seed: int = 7) -> list[Any]:
     return [line() if i % 2 == 0 else talk() for i in range(n)]
 
 
-def measure(bank: Path | None, n: int) -> Run:
+def measure(bank: Path, n: int) -> Run:
     """Start a server, measure it, stop it."""
     server = Server(bank)
     try:
@@ -177,14 +187,17 @@ def measure(bank: Path | None, n: int) -> Run:
             before = time.perf_counter()
             server.select(query)
             times.append(1000 * (time.perf_counter() - before))
-        times.sort()
-        return Run(initialize, first, statistics.median(times), times[int(0.99 * len(times))], server.peak_mb())
+        lines, talks = statistics.median(times[0::2]), statistics.median(times[1::2])
+        p99 = sorted(times)[int(0.99 * len(times))]
+        return Run(initialize, first, statistics.median(times), p99, server.peak_mb(), lines, talks)
     finally:
         server.close()
 
 
-def medians(bank: Path | None, runs: int, n: int) -> Run:
-    """Return the medians over `runs` fresh processes, after one that is not counted (file cache, index)."""
+def medians(bank: Path, runs: int, n: int) -> Run:
+    """Return the medians over `runs` fresh processes, after one that is not counted (it fills the file cache)."""
+    command = Path(sys.executable).with_name("esc-skills")
+    subprocess.run([str(command), "bank", "index"], check=True, env=environment(bank), stdout=subprocess.DEVNULL)
     measure(bank, 10)
     found = [measure(bank, n) for _ in range(runs)]
     return Run(*(statistics.median(column) for column in zip(*found, strict=True)))
@@ -247,6 +260,11 @@ def verdicts(results: dict[str, Run]) -> list[str]:
     return lines
 
 
+def each(figure: str, results: dict[str, Run]) -> str:
+    """Return one figure of every result."""
+    return ", ".join(f"{getattr(run, figure):.1f} ms ({label})" for label, run in results.items())
+
+
 def report(results: dict[str, Run], counts: dict[str, int], runs: int, n: int) -> str:
     """Return `docs/serving.md`."""
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
@@ -262,6 +280,9 @@ The index is up to date when a run begins; the encoder, the risk check and the r
 | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 {PEERS}
+
+Of the warm queries, single lines take {each("line", results)} and talks of six messages {each("talk", results)} (p50).
+A talk costs more because the encoder reads up to three turns of each side; in use, a host's own model takes far longer.
 
 The peers were measured side by side on another day on a quiet machine of the same size (2 shared cores). None of them
 reads the user's state, checks for risk, abstains or explains a choice; the last three rows do not search at all.

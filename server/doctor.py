@@ -73,7 +73,7 @@ def _encoder(loader: BankLoader) -> Iterator[Check]:
 
 def _bank(loader: BankLoader) -> Iterator[Check]:
     place = loader.place
-    yield Check("bank", "ok", f"{place.kind}, read from {', '.join(map(str, place.watched())) or place.shipped}")
+    yield Check("bank", "ok", f"{place.kind}, read from {place.store().active_folder()}")
     view = loader.load(None)
     bank = view.bank
     for problem in view.problems:

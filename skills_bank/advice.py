@@ -35,7 +35,8 @@ def held_back(action: SupportAction, state: SeekerState, moment: Moment) -> str:
     - three questions in a row: no fourth;
     - advice that was just given and met resistance or withdrawal is not repeated;
     - reframing or a suggestion waits until a feeling was acknowledged;
-    - a summary needs something to sum up.
+    - a summary needs something to sum up;
+    - self-disclosure is for a person with a true story; most hosts are programs, which must not invent one.
     """
     if action in QUESTIONS and moment.questions_in_a_row >= MOST_QUESTIONS:
         return "the last three replies were questions"
@@ -45,6 +46,8 @@ def held_back(action: SupportAction, state: SeekerState, moment: Moment) -> str:
         return "acknowledge the feeling first"
     if action == SupportAction.SUMMARIZING and moment.supporter_turns < 2:
         return "too little has been said to sum up"
+    if action == SupportAction.SELF_DISCLOSURE:
+        return "only a human supporter with a true story"
     return ""
 
 

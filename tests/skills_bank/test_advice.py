@@ -52,6 +52,10 @@ def test_a_summary_waits_for_something_to_sum_up():
     assert not held_back(A.SUMMARIZING, S.SADNESS_AND_GRIEF, moment(A.OPEN_EXPLORATION, A.RESTATEMENT))
 
 
+def test_self_disclosure_is_left_to_people():
+    assert "human" in held_back(A.SELF_DISCLOSURE, S.SADNESS_AND_GRIEF, moment(A.EMOTIONAL_VALIDATION))
+
+
 def test_order_puts_the_better_outcome_first_and_what_waits_last():
     ranked = order(
         steps(A.EMOTIONAL_VALIDATION, A.COGNITIVE_REFRAMING, A.OPEN_EXPLORATION),
