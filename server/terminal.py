@@ -11,10 +11,10 @@ RISK_STYLE = {"none": "green", "elevated": "yellow", "high": "bold red"}
 WIDTH = 100
 
 
-def console(*, to_stderr: bool = False) -> Console:
+def console() -> Console:
     """Return a console; where the output is no terminal it is plain text, `WIDTH` wide."""
-    made = Console(stderr=to_stderr, highlight=False)
-    return made if made.is_terminal else Console(stderr=to_stderr, highlight=False, width=WIDTH, no_color=True)
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=WIDTH, no_color=True)
 
 
 def show_state(out: Console, answer: Classification | Selection) -> None:
@@ -26,7 +26,7 @@ def show_state(out: Console, answer: Classification | Selection) -> None:
         rows.add_row("about", " · ".join(f"{s.scenario} {s.probability:.2f}" for s in answer.scenarios))
         if answer.evidence:
             rows.add_row("because", escape(" · ".join(f"“{phrase}”" for phrase in answer.evidence)))
-    out.print(rows)
+    show(out, rows)
 
 
 def show_selection(out: Console, answer: Selection, *, details: bool = False) -> None:
@@ -42,7 +42,7 @@ def show_selection(out: Console, answer: Selection, *, details: bool = False) ->
             rows.add_row("or", f"{choice.name} {choice.score:.2f}" + (f" — {escape(choice.why)}" if details else ""))
     if answer.note:
         rows.add_row("note", escape(answer.note))
-    out.print(rows)
+    show(out, rows)
 
 
 def show_crisis(out: Console, risk: Risk) -> None:
@@ -52,7 +52,7 @@ def show_crisis(out: Console, risk: Risk) -> None:
     for line in risk.helplines:
         rows.add_row(escape(line.name), escape(f"{line.contact} ({line.hours})"))
     if risk.helplines:
-        out.print(rows)
+        show(out, rows)
 
 
 def _add_choice(rows: Table, choice: SkillChoice, details: bool) -> None:
@@ -74,3 +74,14 @@ def _rows() -> Table:
     rows.add_column(style="dim", justify="right", min_width=9)
     rows.add_column(overflow="fold")
     return rows
+
+
+def show(out: Console, rows: Table) -> None:
+    """Print a table; outside a terminal without the blanks that fill its last column, so that transcripts are clean."""
+    if out.is_terminal:
+        out.print(rows)
+        return
+    with out.capture() as captured:
+        out.print(rows)
+    for line in captured.get().splitlines():
+        out.print(line.rstrip(), markup=False, soft_wrap=True)

@@ -93,4 +93,5 @@ def render_evidence(evidence: Evidence) -> str:
     ]
     for state in states:
         lines += [_row(p) for p in _extremes([p for p in evidence.prototypes if p.state == state])]
+    lines += ["", "Every cell: [references/evidence.json](references/evidence.json)."]
     return "\n".join(lines)

@@ -4,6 +4,7 @@
 and without them it answers from the patterns alone and says so. `docs/safety.md` is the protocol it carries out.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.resources import files
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .encoder import RISK_KINDS
 from .helplines import Helpline, Region, RiskKind, load_helplines
 from .risk_patterns import RANK, About, Ask, Level, RiskPatterns, Signal, load_patterns
+from .risk_reader import RiskReader, load_reader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,15 +34,31 @@ HINT_TURNS = 6
 """For how many seeker turns a hint, or worry about somebody else, stands without being repeated or denied."""
 
 
+WEAK_MARGIN = -0.7
+"""So far below its threshold the sum may stay where a weak pattern is there too."""
+
+
 class Thresholds(BaseModel):
-    """At which probabilities of the risk head it counts; set on `pipeline/risk_lines.dev.jsonl` (docs/safety.md)."""
+    """How the fitted reader and the encoder's risk head are joined, and where the sum counts.
+
+    Log-odds; weights from a logistic regression on `pipeline/risk_lines.dev.jsonl`, thresholds read off its false
+    positive rates (docs/safety.md). Without an encoder the reader's own thresholds hold.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    agrees: float = Field(default=0.3, description="A weak pattern counts from here.")
-    elevated: float = Field(default=0.6, description="The encoder alone raises to elevated.")
-    high: float = Field(default=0.97, description="The encoder alone raises to high.")
-    lifts: float = Field(default=0.9, description="An elevated pattern becomes high.")
+    any_reader: float = 0.73
+    any_encoder: float = 0.40
+    any_bias: float = 0.44
+    high_reader: float = 1.04
+    high_encoder: float = 0.29
+    high_bias: float = 0.60
+    light: float = Field(default=1.0, description="Taken off where the turn laughs or names an everyday nuisance.")
+    elevated: float = Field(default=0.5, description="Raises to elevated without a pattern.")
+    high: float = Field(default=-1.0, description="Self-harm above `elevated`, or with a pattern, becomes high.")
+    alone: float = Field(default=0.2, description="`elevated` for the reader without an encoder.")
+    alone_high: float = Field(default=-1.2, description="`high` for the reader without an encoder.")
+    others: float = Field(default=0.8, description="`elevated` for harm to others and abuse.")
 
 
 class Risk(BaseModel):
@@ -90,14 +108,31 @@ class _Finding(NamedTuple):
     """Number of the seeker turn, from 0."""
 
 
+class _Sums(NamedTuple):
+    """How far a turn lies above the thresholds; the first three in the order of `RISK_KINDS`."""
+
+    self_harm: float
+    harm_to_others: float
+    abuse: float
+    high: float
+
+
+_SILENT = _Sums(*[-math.inf] * 4)
+
+
 class RiskDesk:
     """Assesses conversations for one region."""
 
     def __init__(
-        self, patterns: RiskPatterns, texts: _Texts, region: Region, thresholds: Thresholds | None = None
+        self,
+        patterns: RiskPatterns,
+        texts: _Texts,
+        region: Region,
+        reader: RiskReader | None,
+        thresholds: Thresholds | None = None,
     ) -> None:
-        """Take the loaded parts; nothing is read from disk here."""
-        self._patterns, self._texts, self._region = patterns, texts, region
+        """Take the loaded parts; nothing is read from disk here. Without a `reader` the patterns stand alone."""
+        self._patterns, self._texts, self._region, self._reader = patterns, texts, region, reader
         self._thresholds = thresholds or Thresholds()
 
     @classmethod
@@ -111,7 +146,7 @@ class RiskDesk:
         Raises:
             InputError: Unknown region, or a helplines file that cannot be used.
         """
-        return cls(load_patterns(), _load_texts(), load_helplines(helplines_file).region(region))
+        return cls(load_patterns(), _load_texts(), load_helplines(helplines_file).region(region), load_reader())
 
     @property
     def region(self) -> Region:
@@ -149,7 +184,7 @@ class RiskDesk:
         denied = ask is not None and reply == "deny" and ask.about in {"present", "past"}
         if ask is not None and denied:
             _deny(standing, ask.kind)
-        found = list(self._found(text, None if denied else row, turn))
+        found = list(self._found(text, row, turn, statistics=not denied))
         if ask is not None and (answer := _answered(ask, reply, text, turn)):
             found.append(answer)
         for finding in found:
@@ -157,31 +192,45 @@ class RiskDesk:
             if old is None or _weight(finding) >= _weight(old) or _expired(old, turn):
                 standing[finding.kind] = finding
 
-    def _found(self, text: str, row: list[float] | None, turn: int) -> Iterator[_Finding]:
-        """Read one turn alone: the patterns, the encoder, or both."""
+    def _found(self, text: str, row: list[float] | None, turn: int, *, statistics: bool) -> Iterator[_Finding]:
+        """Read one turn alone: the patterns, the fitted reader and the encoder."""
         signals = self._patterns.signals(text)
-        at = self._thresholds
+        sums = self._sums(text, row) if statistics else _SILENT
         for column, kind in enumerate(RISK_KINDS):
-            p = row[column] if row is not None else 0.0
             best = max(
-                (s for s in signals if s.kind == kind and (s.strength != "weak" or p >= at.agrees)),
+                (s for s in signals if s.kind == kind and (s.strength != "weak" or sums[column] >= WEAK_MARGIN)),
                 key=lambda s: (RANK[s.strength], s.about == "self"),
                 default=None,
             )
+            grave = kind == "self_harm" and sums.high >= 0
             if best is not None:
-                yield self._from_signal(best, p, turn)
-            elif p >= at.elevated:
-                level = "high" if p >= at.high else "elevated"
-                trigger = f"The encoder reads {kind.replace('_', ' ')} in it ({p:.2f}): \u201c{_short(text)}\u201d"
-                yield _Finding(level, kind, "self", True, trigger, "encoder", turn)  # pyright: ignore[reportArgumentType]
+                yield _from_signal(best, turn, lifted=grave and best.indirect, agreed=sums[column] >= 0)
+            elif sums[column] >= 0:
+                level = "high" if grave else "elevated"
+                trigger = f"Reads like {kind.replace('_', ' ')}, though no pattern fits: \u201c{_short(text)}\u201d"
+                yield _Finding(level, kind, "self", True, trigger, "encoder" if row else "patterns", turn)
 
-    def _from_signal(self, signal: Signal, p: float, turn: int) -> _Finding:
+    def _sums(self, text: str, row: list[float] | None) -> "_Sums":
+        """Return how far a turn lies above each threshold, in log-odds; below 0 it does not count."""
+        scores = self._reader.read(text) if self._reader else None
+        if scores is None:
+            return _SILENT
         at = self._thresholds
-        lifted = signal.about == "self" and signal.indirect and p >= at.lifts
-        level = "high" if signal.strength == "high" or lifted else "elevated"
-        source: Source = "both" if p >= at.agrees else "patterns"
-        trigger = f"{signal.reason} \u201c{signal.excerpt}\u201d"
-        return _Finding(level, signal.kind, signal.about, signal.indirect, trigger, source, turn)
+        light = at.light if self._patterns.lighthearted(text) else 0.0
+        if row is None:
+            return _Sums(
+                scores.self_harm - light - at.alone,
+                scores.harm_to_others - light - at.others,
+                scores.abuse - light - at.others,
+                scores.high - light - at.alone_high,
+            )
+        heads = [_log_odds(p) for p in row]
+        return _Sums(
+            at.any_reader * scores.self_harm + at.any_encoder * heads[0] + at.any_bias - light - at.elevated,
+            at.any_reader * scores.harm_to_others + at.any_encoder * heads[1] + at.any_bias - light - at.others,
+            at.any_reader * scores.abuse + at.any_encoder * heads[2] + at.any_bias - light - at.others,
+            at.high_reader * scores.high + at.high_encoder * heads[0] + at.high_bias - light - at.high,
+        )
 
     def _notes(self, conversation: "Conversation", degraded: bool) -> str:
         notes = [self._texts.degraded] if degraded else []
@@ -211,6 +260,18 @@ class RiskDesk:
             source=finding.source,
             note=note,
         )
+
+
+def _from_signal(signal: Signal, turn: int, *, lifted: bool, agreed: bool) -> _Finding:
+    level = "high" if signal.strength == "high" or (lifted and signal.about == "self") else "elevated"
+    trigger = f"{signal.reason} \u201c{signal.excerpt}\u201d"
+    source: Source = "both" if agreed else "patterns"
+    return _Finding(level, signal.kind, signal.about, signal.indirect, trigger, source, turn)
+
+
+def _log_odds(p: float) -> float:
+    p = min(max(p, 1e-4), 1 - 1e-4)
+    return math.log(p / (1 - p))
 
 
 def _answered(ask: Ask, reply: str, text: str, turn: int) -> _Finding | None:

@@ -25,6 +25,8 @@ ReplyKind = Literal["evade", "partial", "deny", "affirm"]
 
 REPLY_ORDER: tuple[ReplyKind, ...] = ("evade", "partial", "deny", "affirm")
 RANK: Mapping[str, int] = {"none": 0, "weak": 1, "elevated": 2, "high": 3}
+LIGHT = ("laugh", "trivial", "die_of_fright", "denied_turn", "fiction", "at_work", "gaming", "trivial_kill")
+"""Guards that speak of a whole turn."""
 REPLY_SENTENCES = 3
 MAX_SENTENCE_CHARS = 600
 EXCERPT_CHARS = 120
@@ -71,7 +73,6 @@ class Pattern(_Matcher):
     about: About = "self"
     indirect: bool = Field(default=False, description="A hint that a clear denial clears up, not a disclosure.")
     reason: str = Field(min_length=1)
-    cues: tuple[str, ...] = Field(min_length=1, description="One of these must occur in a sentence; a fast prefilter.")
     guards: tuple[str, ...] = ()
     raise_if: str | None = Field(default=None, description="Lifts a hit to high where the turn matches this.")
     hit: tuple[str, ...] = Field(min_length=1, description="Lines that must be found by this pattern.")
@@ -144,11 +145,19 @@ class RiskPatterns(_Frozen):
         found = []
         for original, plain in pieces:
             for pattern in self.patterns:
-                if any(cue in plain for cue in pattern.cues):
-                    strength = self._strength(pattern, plain, turn)
-                    if strength != "none":
-                        found.append(_signal(pattern, strength, original))
+                strength = self._strength(pattern, plain, turn)
+                if strength != "none":
+                    found.append(_signal(pattern, strength, original))
         return found
+
+    def lighthearted(self, text: str) -> bool:
+        """Whether a turn laughs, names an everyday nuisance, tells of fiction or work, or denies plainly.
+
+        Such a turn needs a clearer reading before statistics alone may raise it.
+        """
+        turn = _Turn(" . ".join(plain for _, plain in sentences(text)))
+        guards = (self.guard_by_id[name] for name in LIGHT)
+        return any(turn.has(g.regex) and not (g.exception and turn.has(g.exception)) for g in guards)
 
     def asked(self, text: str) -> Ask | None:
         """Return the last direct question about danger in a supporter turn, or None."""

@@ -15,6 +15,7 @@ from esc_skills.server.doctor import examine
 from esc_skills.server.loader import BankLoader
 from esc_skills.server.terminal import console
 from esc_skills.skills_bank.fake_encoder import FakeEncoder
+from esc_skills.skills_bank.taxonomy import SupportAction
 
 WORRIED = "I am so anxious and scared about the exam deadline next week that I can't sleep."
 CRISIS = "I want to kill myself tonight, I have the pills here."

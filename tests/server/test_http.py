@@ -99,6 +99,7 @@ async def test_the_token_is_asked_for_and_taken(live):
         assert wrong.status_code == 401
         right = await http.post("/mcp", json=INITIALIZE, headers={**ACCEPT, "Authorization": f"Bearer {TOKEN}"})
         assert right.status_code == 200
+        await live.view()
         health = await http.get("/health")
         assert health.json() == {"status": "ok"}  # no details for those without the token
 
