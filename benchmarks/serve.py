@@ -91,9 +91,9 @@ class Run(NamedTuple):
 
 
 def environment(bank: Path) -> dict[str, str]:
-    """Return what a host passes on, with `bank` as the bank."""
-    kept = ("HOME", "PATH", "TERM", "USER", "LANG")
-    return {key: os.environ[key] for key in kept if key in os.environ} | {"ESC_BANK_DIR": str(bank)}
+    """Return what a host passes on, with `bank` as the bank and a home beside it, where the index goes."""
+    kept = {key: os.environ[key] for key in ("PATH", "TERM", "USER", "LANG") if key in os.environ}
+    return kept | {"ESC_BANK_DIR": str(bank), "HOME": str(bank.parent / "home")}
 
 
 class Server:
@@ -171,7 +171,7 @@ def queries(n: int, seed: int = 7) -> list[Any]:
     return [line() if i % 2 == 0 else talk() for i in range(n)]
 
 
-def measure(bank: Path, n: int) -> Run:
+def measure(bank: Path, skills: int, n: int) -> Run:
     """Start a server, measure it, stop it."""
     server = Server(bank)
     try:
@@ -182,6 +182,9 @@ def measure(bank: Path, n: int) -> Run:
         first = time.perf_counter() - server.began
         for query in work[1:10]:
             server.select(query)
+        served = server.request("tools/call", {"name": "list_skills", "arguments": {"limit": 1}})
+        if served["structuredContent"]["total"] != skills:
+            raise SystemExit(f"{bank} serves {served['structuredContent']['total']} skills, not {skills}")
         times = []
         for query in work[10:]:
             before = time.perf_counter()
@@ -194,20 +197,24 @@ def measure(bank: Path, n: int) -> Run:
         server.close()
 
 
-def medians(bank: Path, runs: int, n: int) -> Run:
+def medians(bank: Path, skills: int, runs: int, n: int) -> Run:
     """Return the medians over `runs` fresh processes, after one that is not counted (it fills the file cache)."""
     command = Path(sys.executable).with_name("esc-skills")
     subprocess.run([str(command), "bank", "index"], check=True, env=environment(bank), stdout=subprocess.DEVNULL)
-    measure(bank, 10)
-    found = [measure(bank, n) for _ in range(runs)]
+    measure(bank, skills, 10)
+    found = [measure(bank, skills, n) for _ in range(runs)]
     return Run(*(statistics.median(column) for column in zip(*found, strict=True)))
 
 
-def add_synthetic(texts: dict[str, str], n: int, seed: int = 11) -> dict[str, str]:
-    """Return `texts` and `n` more skills, each a recombination of a skill's words under a name of its own."""
+def synthetic(texts: dict[str, str], n: int, seed: int = 11) -> dict[str, tuple[str, str]]:
+    """Return `n` skills by name, each with the name of the shipped one it is made from.
+
+    The words are that skill's, with a state, a scenario and a number added to what the index reads, so that no two
+    facets are the same text.
+    """
     rng = random.Random(seed)
     base = [parse_skill(text, name) for name, text in sorted(texts.items())]
-    made = dict(texts)
+    made: dict[str, tuple[str, str]] = {}
     for number in range(n):
         skill = base[number % len(base)]
         state, scenario = rng.choice(list(SeekerState)), rng.choice(list(Scenario))
@@ -222,7 +229,7 @@ def add_synthetic(texts: dict[str, str], n: int, seed: int = 11) -> dict[str, st
                 "overview": f"{skill.overview} ({ACTION_INFO[action].name}, {mark})",
             }
         )
-        made[name] = render_skill(changed)
+        made[name] = render_skill(changed), skill.name
     return made
 
 
@@ -235,11 +242,15 @@ def prepare(scratch: Path) -> dict[str, tuple[Path, int]]:
         raise SystemExit(f"{shipped_bank()} holds no skills to measure with")
     shutil.copytree(small, large)
     (large / "bank.json").unlink(missing_ok=True)
-    made = add_synthetic(texts, SYNTHETIC)
-    for name in made.keys() - texts.keys():
+    for name, (text, origin) in synthetic(texts, SYNTHETIC).items():
         (large / name).mkdir()
-        (large / name / "SKILL.md").write_text(made[name], encoding="utf-8")
-    return {"shipped": (small, len(texts)), "with 1,000 more": (large, len(made))}
+        (large / name / "SKILL.md").write_text(text, encoding="utf-8")
+        evidence = small / origin / "references" / "evidence.json"
+        if evidence.is_file():
+            own = json.loads(evidence.read_text(encoding="utf-8")) | {"skill": name}
+            (large / name / "references").mkdir()
+            (large / name / "references" / "evidence.json").write_text(json.dumps(own), encoding="utf-8")
+    return {"shipped": (small, len(texts)), "with 1,000 more": (large, len(texts) + SYNTHETIC)}
 
 
 def row(label: str, skills: int, run: Run) -> str:
@@ -303,7 +314,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="esc-bench-") as scratch:
         banks = prepare(Path(scratch))
         counts = {label: count for label, (_, count) in banks.items()}
-        results = {label: medians(bank, arguments.runs, arguments.queries) for label, (bank, _) in banks.items()}
+        results = {label: medians(*bank, arguments.runs, arguments.queries) for label, bank in banks.items()}
     text = report(results, counts, arguments.runs, arguments.queries)
     print(text)
     if arguments.write:

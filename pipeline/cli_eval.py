@@ -21,6 +21,7 @@ Shared = Annotated[
 Write = Annotated[Path | None, typer.Option(help="Also write the page to this file, e.g. docs/selection.md.")]
 SHARED = Path("../shared")
 TEST_SET = Path("tests/data/risk_messages.jsonl")
+OFF_TOPIC = Path("tests/data/off_topic.txt")
 
 
 def _shipped() -> "tuple[Bank, Facets, Encoder]":
@@ -40,7 +41,7 @@ def _shipped() -> "tuple[Bank, Facets, Encoder]":
 
 @eval_app.command("select")
 def eval_select(shared: Shared = SHARED, write: Write = None) -> None:
-    """Print hit@k and outcome lift on `valid`, on gold and on predicted states."""
+    """Print hit@k and outcome lift on `valid`, on gold and on predicted states (from the root of a checkout)."""
     from ..skills_bank.outcome import OutcomeModel
     from ..skills_bank.ranking import Weights
     from .select_eval import evaluate
@@ -48,8 +49,9 @@ def eval_select(shared: Shared = SHARED, write: Write = None) -> None:
 
     bank, facets, encoder = _shipped()
     weights = Weights.load()
-    views = evaluate(shared, bank, facets, encoder, OutcomeModel.load(), weights)
-    _put(render(views, bank, encoder.version, weights, date.today()), write)
+    lines = OFF_TOPIC.read_text(encoding="utf-8").splitlines()
+    views, abstained = evaluate(shared, bank, facets, encoder, OutcomeModel.load(), weights, lines)
+    _put(render(views, abstained, bank, encoder.version, weights, date.today()), write)
 
 
 @eval_app.command("risk")

@@ -13,7 +13,7 @@ import torch
 
 from ..skills_bank.encoder import CARD_FILE, FORMAT, MODEL_FILE, RISK_KINDS, TOKENIZER_FILE, Limits
 from ..skills_bank.taxonomy import Scenario, SeekerState, SupportAction
-from .network import Network, Outputs, minilm_folder
+from .network import HEADS, Network, Outputs, minilm_folder
 
 OPSET = 17
 _HEADS = 12
@@ -63,7 +63,7 @@ def quantise(source: Path, target: Path, *, keep: Sequence[str] = ()) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    kept = ("/heads", "/projection", *keep)
+    kept = ("/projection", *(f"/{name}/" for name in HEADS), *keep)
     names = [node.name for node in onnx.load(str(source)).graph.node]
     quantize_dynamic(
         str(source),
@@ -71,7 +71,12 @@ def quantise(source: Path, target: Path, *, keep: Sequence[str] = ()) -> None:
         op_types_to_quantize=["MatMul", "Attention"],
         per_channel=True,
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=[name for name in names if any(part in name for part in kept)],
+        nodes_to_exclude=[
+            excluded
+            for name in names
+            if any(part in name for part in kept)
+            for excluded in (name, f"{name}_MatMul")  # what onnxruntime renames a Gemm to before it looks
+        ],
         extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
     )
     model = onnx.load(str(target))

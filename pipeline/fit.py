@@ -19,7 +19,7 @@ from ..skills_bank.encoder import EMBEDDING_SIZE, Encoded, Speller, padded
 from ..skills_bank.taxonomy import ESCONV_STRATEGIES, ResponseChange, Scenario, SeekerState, SupportAction
 from .items import PRIMARY_WEIGHT, Item, dialogue_items, taxonomy_items, teacher_texts, turn_items
 from .labels import BUILD_SPLITS
-from .network import Network, load_trunk
+from .network import DEEP_SIZE, Network, load_trunk
 
 
 class Recipe(NamedTuple):
@@ -42,13 +42,18 @@ class Recipe(NamedTuple):
     """Decay of the exponential moving average of the weights, which is what ships."""
     views: int = 1
     """Random beginnings of each dialogue that are read for the scenario, beside the whole."""
-    polish_epochs: float = 1.0
+    fork: float = 1.0
+    """Epochs after which the second run leaves the first."""
+    branch_share: float = 0.5
+    """Weight of the second run in the mean."""
+    polish_epochs: float = 0.8
     polish_rate: float = 0.5
-    """Peak rate of the second stage, as a share of the first one's."""
-    polish_rest: float = 0.3
-    """Share of the items other than seeker turns that the second stage sees."""
-    calm_turns: int = 3000
-    risk_decay: float = 1e-3
+    """Peak rate of the second run, as a share of the first one's."""
+    polish_smoothing: float = 0.1
+    polish_rest: float = 0.25
+    """Share of the items other than seeker turns that the second run sees."""
+    calm_turns: int = 800
+    risk_decay: float = 0.02
 
 
 LOSS_WEIGHTS = {
@@ -164,7 +169,7 @@ def loss(
     network: Network, inputs: Sequence[Encoded], goal: Targets, teacher: Tensor, state_weights: Tensor, smoothing: float
 ) -> Tensor:
     """Return the weighted sum of the heads' losses; each averages over the items that have its target."""
-    features, embedding = network.pool(*_arrays(inputs))
+    features, _, embedding = network.pool(*_arrays(inputs))
     logits = network.logits(features)
 
     def one(name: str, wanted: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -268,34 +273,66 @@ def material(shared: Path, speller: Speller, recipe: Recipe) -> Material:
 
 
 def fit(data: Material, recipe: Recipe, progress: Progress) -> Network:
-    """Return the trained network: all items for `epochs`, then a short stage that leans to the seeker's turns.
+    """Return the trained network: a long run, a short one that leaves it after an epoch, and the mean of both.
 
-    Each stage has its own warm-up and decay and ends with the averaged weights.
+    The two share their first epoch, so that their weights lie in one basin and can be averaged (Wortsman et al. 2022,
+    "Model soups"); the mean is better than either.
     """
     torch.manual_seed(recipe.seed)
     network = Network(recipe.dropout)
-    lengths = [len(item.ids) for item in data.inputs]
-    _stage(network, data, _plan(lengths, recipe.epochs, recipe), recipe, 1.0, progress)
-    return polish(network, data, recipe, progress)
+    plan = _plan([len(item.ids) for item in data.inputs], recipe.epochs, recipe)
+    young: dict[str, Tensor] = {}
+
+    def keep(average: Average) -> None:
+        average.swap()
+        young.update({name: value.clone() for name, value in network.state_dict().items()})
+        average.swap()
+
+    fork = math.floor(len(plan) * recipe.fork / recipe.epochs)
+    _stage(network, data, plan, recipe, 1.0, recipe.smoothing, progress, after=fork, then=keep)
+    branch = Network(recipe.dropout)
+    branch.load_state_dict(young)
+    return mean(network, polish(branch, data, recipe, progress), recipe.branch_share)
 
 
 def polish(network: Network, data: Material, recipe: Recipe, progress: Progress) -> Network:
-    """Return the network after the second stage: every seeker turn, some of the rest.
+    """Return the network after a short run over the seeker's turns and a sample of the rest.
 
-    States are the hardest of the readings and stop improving last; the rest keeps the other heads where they are.
+    States are the hardest of the readings; the rest keeps the other heads where they are.
     """
     torch.manual_seed(recipe.seed + 1)
     random_ = random.Random(recipe.seed + 1)
     chosen = [i for i, item in enumerate(data.items) if item.state or random_.random() < recipe.polish_rest]
     plan = _plan([len(data.inputs[i].ids) for i in chosen], recipe.polish_epochs, recipe)
     groups = [[chosen[i] for i in group] for group in plan]
-    _stage(network, data, groups, recipe, recipe.polish_rate, progress)
-    return network.eval()
+    _stage(network, data, groups, recipe, recipe.polish_rate, recipe.polish_smoothing, progress)
+    return network
+
+
+def mean(first: Network, second: Network, share: float) -> Network:
+    """Return `first` with the weights `(1 - share) * first + share * second`, ready for use."""
+    other = second.state_dict()
+    blended = {
+        name: torch.lerp(value, other[name], share) if value.is_floating_point() else value
+        for name, value in first.state_dict().items()
+    }
+    first.load_state_dict(blended)
+    return first.eval()
 
 
 def _stage(
-    network: Network, data: Material, plan: list[list[int]], recipe: Recipe, scale: float, progress: Progress
+    network: Network,
+    data: Material,
+    plan: list[list[int]],
+    recipe: Recipe,
+    scale: float,
+    smoothing: float,
+    progress: Progress,
+    *,
+    after: int = 0,
+    then: Callable[[Average], None] | None = None,
 ) -> None:
+    """Run the batches of `plan` and leave the averaged weights in the network; `then` is called `after` that many."""
     network.train()
     steps = optimizer(network, recipe)
     average = Average(network, recipe.average)
@@ -306,13 +343,15 @@ def _stage(
         for group, peak in zip(steps.param_groups, peaks, strict=True):
             group["lr"] = peak * _schedule(step, len(plan), recipe.warm_up)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            cost = loss(network, *data.batch(which), weights, recipe.smoothing)
+            cost = loss(network, *data.batch(which), weights, smoothing)
         cost.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         steps.step()
         steps.zero_grad()
         average.update()
         progress.update(task, advance=1, description=f"training (loss {cost.item():.2f})")
+        if then and step + 1 == max(1, after):
+            then(average)
     average.swap()
 
 
@@ -343,7 +382,9 @@ def fit_risk(network: Network, data: Material, lines: Sequence[Item], speller: S
     chosen = flagged + random.Random(recipe.seed).sample(calm, min(recipe.calm_turns, len(calm)))
     inputs = [data.inputs[i] for i in chosen] + spell(speller, lines)
     goal = torch.cat([data.goal.risk[chosen], targets(lines).risk])
-    features = pooled(network, inputs)
+    features = deep_features(network, inputs)
+    centre, spread = features.mean(0), features.std(0) + 1e-6
+    scaled = (features - centre) / spread
     head = nn.Linear(features.shape[1], goal.shape[1])
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
@@ -352,21 +393,23 @@ def fit_risk(network: Network, data: Material, lines: Sequence[Item], speller: S
     def closure() -> Tensor:
         solver.zero_grad()
         cost = nn.functional.binary_cross_entropy_with_logits(
-            head(features), goal, pos_weight=torch.tensor(RISK_POSITIVE)
+            head(scaled), goal, pos_weight=torch.tensor(RISK_POSITIVE)
         )
         cost = cost + recipe.risk_decay * head.weight.pow(2).sum()
         cost.backward()
         return cost
 
     solver.step(closure)
-    network.heads["risk"].load_state_dict(head.state_dict())
+    with torch.no_grad():  # fold the scaling in, so that the network needs no statistics of its own
+        network.risk.weight.copy_(head.weight / spread)
+        network.risk.bias.copy_(head.bias - (head.weight * (centre / spread)).sum(1))
 
 
-def pooled(network: Network, inputs: Sequence[Encoded]) -> Tensor:
-    """Return the features that the heads read, one row per input."""
+def deep_features(network: Network, inputs: Sequence[Encoded]) -> Tensor:
+    """Return what the risk reading reads, one row per input."""
     network.eval()
-    found = torch.zeros(len(inputs), 3 * EMBEDDING_SIZE)
-    with torch.inference_mode():
+    found = torch.zeros(len(inputs), DEEP_SIZE)
+    with torch.no_grad():
         for group in batches([len(item.ids) for item in inputs], 4096, None):
-            found[group] = network.pool(*_arrays([inputs[i] for i in group]))[0]
-    return found.clone()
+            found[group] = network.pool(*_arrays([inputs[i] for i in group]))[1]
+    return found

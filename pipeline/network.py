@@ -21,6 +21,8 @@ HEADS = {
     "scenarios": len(Scenario),
     "risk": len(RISK_KINDS),
 }
+DEEP_SIZE = 8 * EMBEDDING_SIZE
+"""Six layers' means of the current turn, the mean of everything and the first token."""
 AUXILIARY_HEADS = {"changes": len(ResponseChange), "strategies": len(ESCONV_STRATEGIES)}
 """Trained along because they sharpen the trunk; they are not exported."""
 
@@ -65,7 +67,12 @@ def load_trunk(dropout: float = 0.0) -> nn.Module:
 
 
 class Network(nn.Module):
-    """Pools the current turn and the whole input, beside the first token; every head reads all three."""
+    """Pools the current turn and the whole input, beside the first token; every head reads all three.
+
+    The risk reading looks deeper: it has the mean of the current turn after every layer too, because the words that
+    tell danger from a figure of speech fade in layers that were tuned for states. It is fitted last, on the frozen
+    trunk; the head named "risk" only sharpens the trunk with the corpus's few flags.
+    """
 
     def __init__(self, dropout: float = 0.1) -> None:
         super().__init__()
@@ -76,14 +83,20 @@ class Network(nn.Module):
         self.heads = nn.ModuleDict(
             {name: nn.Linear(3 * EMBEDDING_SIZE, size) for name, size in (HEADS | AUXILIARY_HEADS).items()}
         )
+        self.risk = nn.Linear(DEEP_SIZE, HEADS["risk"]).requires_grad_(False)
 
-    def pool(self, ids: Tensor, types: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the features (n, 3 * 384) that the heads read and the normalised embedding (n, 384)."""
+    def pool(self, ids: Tensor, types: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the heads' features (n, 3 * 384), the risk reading's (n, `DEEP_SIZE`), and the embedding (n, 384)."""
         mask = ids.ne(0)
-        hidden = self.trunk(input_ids=ids, token_type_ids=types, attention_mask=mask.long()).last_hidden_state.float()
-        current = _mean(hidden, mask & types.eq(0))
-        features = torch.cat([current, _mean(hidden, mask), hidden[:, 0]], dim=-1)
-        return features, nn.functional.normalize(self.projection(current), dim=-1)
+        layers = self.trunk(
+            input_ids=ids, token_type_ids=types, attention_mask=mask.long(), output_hidden_states=True
+        ).hidden_states[1:]
+        own = mask & types.eq(0)
+        last = layers[-1].float()
+        means = [_mean(layer.float(), own) for layer in layers]
+        features = torch.cat([means[-1], _mean(last, mask), last[:, 0]], dim=-1)
+        deep = torch.cat([*means[:-1], features], dim=-1)
+        return features, deep, nn.functional.normalize(self.projection(means[-1]), dim=-1)
 
     def logits(self, features: Tensor) -> dict[str, Tensor]:
         """Return the logits of every head, auxiliary ones included."""
@@ -92,11 +105,19 @@ class Network(nn.Module):
 
     def forward(self, ids: Tensor, types: Tensor) -> Outputs:
         """Return what is exported."""
-        features, embedding = self.pool(ids, types)
-        logits = self.logits(features)
-        return Outputs(embedding, *(logits[name] for name in HEADS))
+        features, deep, embedding = self.pool(ids, types)
+        heads = self.heads
+        return Outputs(
+            embedding,
+            heads["states"](features),
+            heads["actions"](features),
+            heads["scenarios"](features),
+            self.risk(deep),
+        )
 
 
 def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    # A product and a sum, not a matrix product: onnxruntime's fusion of attention counts the matrix products that read
+    # a layer, and gives up when there is one more.
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1.0)

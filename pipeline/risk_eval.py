@@ -148,7 +148,9 @@ def _read(path: Path) -> list[tuple[str, RiskLine]]:
             row = json.loads(text)
             line = RiskLine.model_validate({key: row.get(key) for key in RiskLine.model_fields})
         except (ValueError, ValidationError, AttributeError) as error:
-            raise CorpusError(f"{path}, line {number}: not a risk line. Needs category, messages, level, kind.") from error
+            raise CorpusError(
+                f"{path}, line {number}: not a risk line. Needs category, messages, level, kind."
+            ) from error
         lines.append((str(row.get("id", number)), line))
     return lines
 
@@ -177,9 +179,7 @@ _ORDER = {"none": 0, "elevated": 1, "high": 2}
 
 def _score(name: str, judged: Sequence[Judged]) -> CategoryScore:
     wrong = [
-        one.id
-        for one in judged
-        if _ORDER[one.level] < _ORDER[one.gold] or (one.gold == "none" and one.level != "none")
+        one.id for one in judged if _ORDER[one.level] < _ORDER[one.gold] or (one.gold == "none" and one.level != "none")
     ]
     return CategoryScore(
         category=name,

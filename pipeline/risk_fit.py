@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Floats = np.ndarray
 
-LINES = ("train", "extra")
+LINES = ("train", "extra", "dev")
 KEPT_WORDS, KEPT_CHARS = 9000, 7000
 STRENGTH = 5.0
 """Inverse regularisation of the logistic regressions (scikit-learn's C)."""

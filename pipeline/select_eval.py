@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict
 
 from ..skills_bank.advice import order
 from ..skills_bank.bank import Bank
-from ..skills_bank.encoder import Encoder
+from ..skills_bank.encoder import Encoder, Turn
 from ..skills_bank.index import Facets
 from ..skills_bank.outcome import OutcomeModel
-from ..skills_bank.ranking import ACTIONS, STATES, Ranker, Weights
+from ..skills_bank.ranking import ACTIONS, STATES, Ranker, Weights, off_topic
 from ..skills_bank.taxonomy import SupportAction
 from .cases import Case, gold_cases, predicted_cases
 from .labels import BUILD_SPLITS
@@ -153,17 +153,33 @@ def by_description(cases: Sequence[Case], bank: Bank, facets: Facets) -> np.ndar
     return np.argsort(-(np.stack([case.embedding for case in cases]) @ vectors.T), axis=1, kind="stable")
 
 
+def abstentions(
+    lines: Sequence[str], cases: Sequence[Case], facets: Facets, encoder: Encoder, weights: Weights
+) -> dict[str, float]:
+    """Return the share of off-topic lines and of real seeker turns at which the bank says that nothing fits."""
+
+    def share(states: np.ndarray, embeddings: np.ndarray) -> float:
+        closest = (embeddings @ facets.vectors.T).max(axis=1)
+        return float(np.mean([off_topic(s, float(c), weights) for s, c in zip(states, closest, strict=True)]))
+
+    reading = encoder.read([Turn("seeker", line) for line in lines])
+    return {
+        "off topic": share(reading.states, reading.embedding),
+        "seeker turns": share(np.stack([c.states for c in cases]), np.stack([c.embedding for c in cases])),
+    }
+
+
 def evaluate(
-    shared: Path, bank: Bank, facets: Facets, encoder: Encoder, outcomes: OutcomeModel, weights: Weights
-) -> tuple[View, View]:
-    """Return the figures on `valid`, on gold and on predicted states.
+    shared: Path, bank: Bank, facets: Facets, encoder: Encoder, outcomes: OutcomeModel, weights: Weights,
+    off_topic_lines: Sequence[str] = (),
+) -> tuple[tuple[View, View], dict[str, float]]:  # fmt: skip
+    """Return the figures on `valid`, on gold and on predicted states, and how often the bank abstains.
 
     Raises:
         CorpusError: The corpus is absent under `shared`.
     """
     train = support_turns(dialogue_turns(shared, BUILD_SPLITS))
     cases = predicted_cases(dialogue_turns(shared, ["valid"]), encoder)
-    return tuple(  # pyright: ignore[reportReturnType]
-        view(name, chosen, train, bank, facets, outcomes, weights)
-        for name, chosen in (("gold", gold_cases(cases)), ("predicted", cases))
-    )
+    gold = view("gold", gold_cases(cases), train, bank, facets, outcomes, weights)
+    predicted = view("predicted", cases, train, bank, facets, outcomes, weights)
+    return (gold, predicted), abstentions(off_topic_lines, cases, facets, encoder, weights)

@@ -35,6 +35,8 @@ CAUTION = 2.0
 """A negative change weighs as much as two positive ones."""
 DEPTH = 0.0
 """Extra worth of a change other than more_specific_expression; above zero it bought nothing in cross-validation."""
+OFF_TOPIC_SHARE = 0.02
+"""Share of real seeker turns of train + failed that lie below `min_similarity`: what the abstention may cost."""
 MIN_SCORE = 0.05
 """Least score to answer with; see docs/selection.md for what falls below it."""
 _TOLD: dict[str, Callable[[SupportTurn], bool]] = {
@@ -54,7 +56,7 @@ def fit_outcomes(turns: Sequence[SupportTurn]) -> dict[str, Any]:
     models: dict[str, Any] = {}
     for name in OUTCOMES:
         fitted = LogisticRegression(C=OUTCOME_PENALTY, max_iter=1000).fit(design, [_TOLD[name](t) for t in turns])
-        models[name] = _arrays(vectors.get_feature_names_out(), fitted.coef_[0], float(fitted.intercept_[0]))
+        models[name] = _arrays(list(vectors.get_feature_names_out()), fitted.coef_[0], float(fitted.intercept_[0]))
     models["practice"] = _fit_practice([t for t in turns if t.polarity == "positive"])
     return {"format": 1, "n": len(turns), "models": models}
 
@@ -188,15 +190,27 @@ def fit_selection(shared: Path, bank: Bank, facets: Facets, encoder: Encoder, ou
     weights = fit_outcomes(support_turns(dialogues))
     write_json(weights, out / "outcome.json")
     outcomes = OutcomeModel(weights)
-    blank = Weights(bias=0, cover=1, outcome=0, facet=0, scenario=0, min_score=MIN_SCORE, caution=CAUTION, depth=DEPTH)
+    blank = Weights(
+        bias=0,
+        cover=1,
+        outcome=0,
+        facet=0,
+        scenario=0,
+        min_score=MIN_SCORE,
+        min_similarity=0,
+        caution=CAUTION,
+        depth=DEPTH,
+    )
     cases = predicted_cases(dialogues, encoder)
     skills = list(bank.skills.values())
     ranker = Ranker(skills, bank.evidence, facets.vectors, facets.owners([skill.name for skill in skills]))
     features = rank(cases, bank, ranker, outcomes, blank).features
+    closest = [float((facets.vectors @ case.embedding).max()) for case in cases]
     (cover, outcome, facet, scenario), bias = fit_ranking(features, targets(cases, ranker.cells), OUTCOME_WEIGHT)
     fitted = blank.model_copy(
         update={
             "bias": round(bias, 4),
+            "min_similarity": round(float(np.quantile(closest, OFF_TOPIC_SHARE)), 4),
             **{
                 name: round(float(value), 4)
                 for name, value in zip(

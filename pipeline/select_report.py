@@ -1,5 +1,6 @@
 """`docs/selection.md`: the figures of selection as a page."""
 
+from collections.abc import Mapping
 from datetime import date
 from importlib.resources import files
 
@@ -15,7 +16,14 @@ _OUTCOMES = {
 }
 
 
-def render(views: tuple[View, View], bank: Bank, encoder_version: str, weights: Weights, today: date) -> str:
+def render(
+    views: tuple[View, View],
+    abstained: Mapping[str, float],
+    bank: Bank,
+    encoder_version: str,
+    weights: Weights,
+    today: date,
+) -> str:
     """Return the page; the prose around the tables stands in `selection.template.md`."""
     template = files("esc_skills.pipeline").joinpath("selection.template.md").read_text(encoding="utf-8")
     filled = {
@@ -27,6 +35,8 @@ def render(views: tuple[View, View], bank: Bank, encoder_version: str, weights: 
         "resamples": f"{RESAMPLES:,}",
         "hits": _hits(views),
         "lifts": "\n\n".join(_lifts(view) for view in views),
+        "off_topic": f"{abstained['off topic']:.0%}",
+        "on_topic": f"{abstained['seeker turns']:.1%}",
         "weights": ", ".join(f"{name} {value}" for name, value in weights.model_dump().items() if name != "format"),
     }
     for name, value in filled.items():

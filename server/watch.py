@@ -103,8 +103,10 @@ OnChange = Callable[[View, View], Awaitable[None]]
 class LiveBank:
     """Holds the current `View` and keeps it up to date while `running`."""
 
-    def __init__(self, loader: Loader, *, watch: bool = True) -> None:
+    def __init__(self, loader: Loader, *, watch: bool = True, on_loaded: Callable[[], None] = lambda: None) -> None:
+        """Take the loader, whether to follow the folders, and what to call after the first load, however it ended."""
         self._loader = loader
+        self._on_loaded = on_loaded
         self._watch = watch
         self._view: View | None = None
         self._first: Future[View] | None = None
@@ -133,9 +135,11 @@ class LiveBank:
             if not isinstance(error, EscError):
                 logger.exception("the bank could not be loaded")
             self._first.set_exception(error)
-            return
-        _log_load(self._view, began)
-        self._first.set_result(self._view)
+        else:
+            _log_load(self._view, began)
+            self._first.set_result(self._view)
+        finally:
+            self._on_loaded()
 
     async def view(self) -> View:
         """Return the current view, waiting for the first load if need be.

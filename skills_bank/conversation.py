@@ -161,7 +161,9 @@ def _message(message: object, where: str) -> Message:
         )
     missing = [key for key in ("role", "content") if key not in message]
     if missing:
-        raise InputError(f"{where}: {' and '.join(map(repr, missing))} missing. Give every message a role and a content.")
+        raise InputError(
+            f"{where}: {' and '.join(map(repr, missing))} missing. Give every message a role and a content."
+        )
     role = message["role"]
     known = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
     if known is None:

@@ -21,7 +21,7 @@ from .errors import ModelError
 from .models import Evidence, Skill
 from .moment import Moment
 from .outcome import Outlook
-from .taxonomy import Scenario, SeekerState, SupportAction
+from .taxonomy import STATE_INFO, Scenario, SeekerState, SupportAction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 STATES, ACTIONS, SCENARIOS = list(SeekerState), list(SupportAction), list(Scenario)
 HELD_BACK_COST = 0.3
 """Worth taken off an action that should wait; larger than the spread of worths within a state."""
+FEELING = 0.5
+"""From this probability on, that some state with a feeling in it holds, a turn is never taken as off topic."""
 COVER_FLOOR = 0.01
 SCENARIO_PRIOR = 20.0
 """Units' worth of the bank's scenario mix added to each skill's before the log lift is taken."""
@@ -52,6 +54,8 @@ class Weights(BaseModel):
     scenario: float
     min_score: float
     """Below this the bank abstains."""
+    min_similarity: float
+    """Closest cosine to any facet below which a turn without a clear feeling is taken as off topic."""
     caution: float
     """Cost of a negative change, in positive changes."""
     depth: float
@@ -78,12 +82,20 @@ class Features(NamedTuple):
     facet: "Floats"
     scenario: "Floats"
     facet_at: "NDArray[np.int64]"
+    similarity: float
+    """The closest cosine of all."""
 
     def matrix(self) -> "Floats":
         """Return the four features as columns (skills, 4)."""
         import numpy as np
 
         return np.stack([self.cover, self.outcome, self.facet, self.scenario], axis=1)
+
+
+def off_topic(states: "Floats", similarity: float, weights: Weights) -> bool:
+    """Whether a turn is far from every facet of the bank and shows no clear feeling."""
+    feeling = sum(float(states[i]) for i, state in enumerate(STATES) if STATE_INFO[state].valence != "neutral")
+    return similarity < weights.min_similarity and feeling < FEELING
 
 
 class Ranker:
@@ -133,9 +145,14 @@ class Ranker:
         return np.log(share / base)
 
     def features(
-        self, states: "Floats", scenarios: "Floats", embedding: "Floats", moment: Moment, outlook: Outlook,
+        self,
+        states: "Floats",
+        scenarios: "Floats",
+        embedding: "NDArray[np.floating]",
+        moment: Moment,
+        outlook: Outlook,
         weights: Weights,
-    ) -> Features:  # fmt: skip
+    ) -> Features:
         """Return the features of every skill for one reading."""
         np = self._np
         practice = (states[:, None] * outlook.practice).reshape(-1)
@@ -152,6 +169,7 @@ class Ranker:
             facet=facet - facet.mean(),
             scenario=self._lift @ scenarios,
             facet_at=facet_at,
+            similarity=float(facet.max(initial=-1.0)),
         )
 
     def worth(self, outlook: Outlook, moment: Moment, weights: Weights) -> "Floats":
@@ -163,7 +181,7 @@ class Ranker:
                     value[i, j] -= HELD_BACK_COST
         return value
 
-    def _closest(self, embedding: "Floats") -> "tuple[Floats, NDArray[np.int64]]":
+    def _closest(self, embedding: "NDArray[np.floating]") -> "tuple[Floats, NDArray[np.int64]]":
         """Return the best cosine per skill and the row of that facet."""
         np = self._np
         best, at = np.zeros(len(self.cells)), np.full(len(self.cells), -1, dtype=np.int64)

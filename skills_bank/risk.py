@@ -54,10 +54,11 @@ class Thresholds(BaseModel):
     high_encoder: float = 0.29
     high_bias: float = 0.60
     light: float = Field(default=1.0, description="Taken off where the turn laughs or names an everyday nuisance.")
+    denies: float = Field(default=3.0, description="Taken off where the turn plainly denies.")
     elevated: float = Field(default=0.5, description="Raises to elevated without a pattern.")
     high: float = Field(default=-1.0, description="Self-harm above `elevated`, or with a pattern, becomes high.")
-    alone: float = Field(default=0.2, description="`elevated` for the reader without an encoder.")
-    alone_high: float = Field(default=-1.2, description="`high` for the reader without an encoder.")
+    alone: float = Field(default=0.4, description="`elevated` for the reader without an encoder.")
+    alone_high: float = Field(default=-0.6, description="`high` for the reader without an encoder.")
     others: float = Field(default=0.8, description="`elevated` for harm to others and abuse.")
 
 
@@ -165,7 +166,11 @@ class RiskDesk:
         standing: dict[RiskKind, _Finding] = {}
         for turn, index in enumerate(conversation.seeker_indices):
             before = conversation.turns[index - 1] if index else None
-            row = rows[turn - len(conversation.seeker_indices)] if turn >= len(conversation.seeker_indices) - len(rows) else None
+            row = (
+                rows[turn - len(conversation.seeker_indices)]
+                if turn >= len(conversation.seeker_indices) - len(rows)
+                else None
+            )
             self._hear(standing, conversation.turns[index].content, before, row, turn)
         last = len(conversation.seeker_indices) - 1
         return self._answer(_gravest(standing.values(), last), last, self._notes(conversation, probabilities is None))
@@ -216,7 +221,7 @@ class RiskDesk:
         if scores is None:
             return _SILENT
         at = self._thresholds
-        light = at.light if self._patterns.lighthearted(text) else 0.0
+        light = {"denies": at.denies, "light": at.light, "plain": 0.0}[self._patterns.tone(text)]
         if row is None:
             return _Sums(
                 scores.self_harm - light - at.alone,
@@ -315,7 +320,7 @@ def _expired(finding: _Finding, turn: int) -> bool:
 
 def _gravest(findings: Iterable[_Finding], turn: int) -> _Finding | None:
     current = [finding for finding in findings if not _expired(finding, turn)]
-    return max(current, key=lambda f: (RANK[f.level], f.about == "self", f.turn), default=None)
+    return max(current, key=lambda f: (RANK[f.level], f.about == "self", not f.hint, f.turn), default=None)
 
 
 def _rows(probabilities: "Floats | None", turns: int) -> list[list[float]]:

@@ -25,7 +25,8 @@ ReplyKind = Literal["evade", "partial", "deny", "affirm"]
 
 REPLY_ORDER: tuple[ReplyKind, ...] = ("evade", "partial", "deny", "affirm")
 RANK: Mapping[str, int] = {"none": 0, "weak": 1, "elevated": 2, "high": 3}
-LIGHT = ("laugh", "trivial", "die_of_fright", "denied_turn", "fiction", "at_work", "gaming", "trivial_kill")
+DENIAL = ("plain_denial", "denied_turn")
+LIGHT = ("laugh", "trivial", "die_of_fright", "fiction", "at_work", "gaming", "trivial_kill")
 """Guards that speak of a whole turn."""
 REPLY_SENTENCES = 3
 MAX_SENTENCE_CHARS = 600
@@ -142,22 +143,31 @@ class RiskPatterns(_Frozen):
         """Return the signs of risk in one seeker turn, after guards, in reading order."""
         pieces = list(sentences(text))
         turn = _Turn(" . ".join(plain for _, plain in pieces))
-        found = []
+        found: list[Signal] = []
+        full: set[str] = set()
         for original, plain in pieces:
             for pattern in self.patterns:
+                # A sign found at its full strength is not looked for again: repetition adds nothing.
+                if pattern.id in full:
+                    continue
                 strength = self._strength(pattern, plain, turn)
                 if strength != "none":
                     found.append(_signal(pattern, strength, original))
+                    if RANK[strength] >= RANK[pattern.level]:
+                        full.add(pattern.id)
         return found
 
-    def lighthearted(self, text: str) -> bool:
-        """Whether a turn laughs, names an everyday nuisance, tells of fiction or work, or denies plainly.
+    def tone(self, text: str) -> Literal["denies", "light", "plain"]:
+        """Whether a turn denies danger plainly, or laughs, names an everyday nuisance, or tells of fiction or work.
 
-        Such a turn needs a clearer reading before statistics alone may raise it.
+        Such a turn needs a clearer reading before statistics over its words may raise it.
         """
         turn = _Turn(" . ".join(plain for _, plain in sentences(text)))
-        guards = (self.guard_by_id[name] for name in LIGHT)
-        return any(turn.has(g.regex) and not (g.exception and turn.has(g.exception)) for g in guards)
+        for tone, names in (("denies", DENIAL), ("light", LIGHT)):
+            guards = (self.guard_by_id[name] for name in names)
+            if any(turn.has(g.regex) and not (g.exception and turn.has(g.exception)) for g in guards):
+                return tone  # pyright: ignore[reportReturnType]
+        return "plain"
 
     def asked(self, text: str) -> Ask | None:
         """Return the last direct question about danger in a supporter turn, or None."""
@@ -192,6 +202,8 @@ class RiskPatterns(_Frozen):
                     level = guard.cap
             if RANK[level] > RANK[best]:
                 best = level
+            if RANK[best] >= RANK[pattern.level]:
+                break
         return best
 
 
@@ -222,7 +234,9 @@ def _guards(guard: Guard, hit: re.Match[str], plain: str, turn: _Turn) -> bool:
     return not (guard.exception and guard.exception.search(plain))
 
 
-_CLAUSE_END = re.compile(r" but | because | although | though | then i | and i (?=am|want|will|do|have|feel|just|can)")
+_CLAUSE_END = re.compile(
+    r" but | because | although | though | then i | and (?=just |then |end |kill )| and i (?=am|want|will|do|have|feel|just|can)"
+)
 
 
 def _clause_before(text: str) -> str:
@@ -236,15 +250,16 @@ def _signal(pattern: Pattern, strength: Strength, original: str) -> Signal:
     excerpt = " ".join(original.split())
     if len(excerpt) > EXCERPT_CHARS:
         excerpt = excerpt[: EXCERPT_CHARS - 1].rstrip() + "…"
-    return Signal(
-        pattern.id, strength, pattern.kind, pattern.about, pattern.indirect, pattern.reason, excerpt
-    )
+    return Signal(pattern.id, strength, pattern.kind, pattern.about, pattern.indirect, pattern.reason, excerpt)
 
 
 # Normalisation ------------------------------------------------------------------------------------------------------
 
 _SENTENCE_END = re.compile(r"(?<!\.)\.(?![.\w])|[!?;\n。！？]+")
-_QUOTES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"'})
+_QUOTES = str.maketrans(
+    {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"'}
+)
+_SINGLE_QUOTED = re.compile(r"(?<![\w'])'(?=\w[^']{3,}'(?!\w))|(?<=[\w.,!?])'(?=[\s,.!?;:)]|$)")
 _STRETCHED = re.compile(r"([a-z])\1{2,}")
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*(?:[*@!$][^\W_]+)*|\"|[,:()–—-]|\.{2,}|…|[😂🤣💀😭😅🙃]")
 _PAUSES = frozenset(",:()–—-…")
@@ -286,7 +301,7 @@ _IS = frozenset(
 
 def sentences(text: str) -> Iterator[tuple[str, str]]:
     """Yield (original, normalised) for each sentence of `text`; a run-on longer than the limit is cut at words."""
-    text = unicodedata.normalize("NFKC", text).translate(_QUOTES)
+    text = _SINGLE_QUOTED.sub('"', unicodedata.normalize("NFKC", text).translate(_QUOTES))
     for sentence in _SENTENCE_END.split(text):
         for piece in _cut(sentence):
             plain = normalise(piece)

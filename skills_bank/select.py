@@ -13,7 +13,7 @@ from .conversation import Conversation, as_conversation
 from .errors import InputError
 from .models import ActionStep, Message, Skill
 from .outcome import OutcomeModel
-from .ranking import Features, Ranker, Weights
+from .ranking import Features, Ranker, Weights, off_topic
 from .results import Classification, NextAction, Selection, SkillChoice
 from .risk import Risk, RiskDesk
 from .taxonomy import Scenario, SeekerState, SupportAction
@@ -34,6 +34,10 @@ NO_SKILL = (
     "No skill fits well enough (best {best:.2f} < {least:.2f}). Reply without one: reflect what you heard in one "
     "sentence, ask one open question, and select again after the seeker's next turn."
 )
+OFF_TOPIC = (
+    "No skill fits: this is unlike anything a support talk is about (closest match {best:.2f} < {least:.2f}). "
+    "Answer it as it is, or pass `state` if you read a feeling in it."
+)
 HIGH_RISK = "High risk: no skill is offered. Say the text in `risk.guidance`, show the helplines, stay with the person."
 
 
@@ -45,6 +49,17 @@ class Query(NamedTuple):
     scenarios: "np.ndarray"
     source: str
     notes: list[str]
+
+
+class Parts(NamedTuple):
+    """What a `Selector` is made of."""
+
+    bank: "Bank"
+    encoder: "Encoder"
+    facets: "Facets"
+    outcomes: OutcomeModel
+    weights: Weights
+    desk: RiskDesk
 
 
 class Selector:
@@ -61,6 +76,7 @@ class Selector:
     ) -> None:
         """Take the loaded parts; nothing is read from disk here."""
         self.bank = bank
+        self.parts = Parts(bank, encoder, facets, outcomes, weights, desk)
         self._encoder, self._outcomes, self._weights, self._desk = encoder, outcomes, weights, desk
         self._facets = facets
         self._skills: list[Skill] = list(bank.skills.values())
@@ -152,6 +168,9 @@ class Selector:
             query.states, query.scenarios, query.read.embedding, query.read.moment, outlook, self._weights
         )
         scores = self._ranker.scores(features, self._weights)
+        if query.source == "encoder" and off_topic(query.states, features.similarity, self._weights):
+            query.notes.append(OFF_TOPIC.format(best=features.similarity, least=self._weights.min_similarity))
+            return ()
         allowed = [row for row, skill in enumerate(self._skills) if skill.name not in exclude]
         if not allowed:
             query.notes.append("Every skill of the bank is excluded.")

@@ -1,7 +1,8 @@
 """The closed sets of the field, loaded once from `taxonomy.yaml`.
 
-`Scenario`, `SeekerState`, `SupportAction` and `ResponseChange` are string enums whose values are the taxonomy ids;
-the `*_INFO` mappings carry names, definitions and polarity. Counts (18, 15, 17, 14) follow Zhu et al. 2026.
+`Scenario`, `SeekerState`, `SupportAction` and `ResponseChange` are string enums whose values are the taxonomy ids, in
+the file's order; the `*_INFO` mappings carry names, definitions and polarity. Counts (18, 15, 17, 14) as in Zhu et
+al. 2026.
 """
 
 from enum import StrEnum
@@ -20,14 +21,89 @@ def _load() -> dict[str, Any]:
 _RAW = _load()
 
 
-def _ids(section: str) -> list[tuple[str, str]]:
-    return [(entry["id"].upper(), entry["id"]) for entry in _RAW[section]]
+class Scenario(StrEnum):
+    """The real-world situation a dialogue is about."""
+
+    DEPRESSED_MOOD = "depressed_mood"
+    ANXIETY_AND_PANIC = "anxiety_and_panic"
+    ROMANTIC_BREAKUP = "romantic_breakup"
+    RELATIONSHIP_CONFLICT = "relationship_conflict"
+    FAMILY_CONFLICT = "family_conflict"
+    PARENTING_AND_CAREGIVING = "parenting_and_caregiving"
+    FRIENDSHIP_PROBLEMS = "friendship_problems"
+    LONELINESS = "loneliness"
+    LOSS_AND_GRIEF = "loss_and_grief"
+    JOB_LOSS_AND_CAREER_CRISIS = "job_loss_and_career_crisis"
+    WORKPLACE_STRESS = "workplace_stress"
+    ACADEMIC_PRESSURE = "academic_pressure"
+    FINANCIAL_HARDSHIP = "financial_hardship"
+    ILLNESS_AND_HEALTH_WORRIES = "illness_and_health_worries"
+    SLEEP_PROBLEMS = "sleep_problems"
+    SELF_WORTH_AND_BODY_IMAGE = "self_worth_and_body_image"
+    BULLYING_ABUSE_AND_TRAUMA = "bullying_abuse_and_trauma"
+    HABITS_AND_SUBSTANCE_USE = "habits_and_substance_use"
 
 
-Scenario = StrEnum("Scenario", _ids("scenarios"))  # pyright: ignore[reportArgumentType]
-SeekerState = StrEnum("SeekerState", _ids("seeker_states"))  # pyright: ignore[reportArgumentType]
-SupportAction = StrEnum("SupportAction", _ids("support_actions"))  # pyright: ignore[reportArgumentType]
-ResponseChange = StrEnum("ResponseChange", _ids("response_changes"))  # pyright: ignore[reportArgumentType]
+class SeekerState(StrEnum):
+    """What a seeker turn shows most."""
+
+    EMOTIONAL_DISTRESS = "emotional_distress"
+    ANXIETY_AND_FEAR = "anxiety_and_fear"
+    SADNESS_AND_GRIEF = "sadness_and_grief"
+    ANGER_AND_FRUSTRATION = "anger_and_frustration"
+    HOPELESSNESS = "hopelessness"
+    SELF_BLAME = "self_blame"
+    SELF_DOUBT = "self_doubt"
+    LONELINESS_AND_DISCONNECTION = "loneliness_and_disconnection"
+    CONFUSION_AND_AMBIVALENCE = "confusion_and_ambivalence"
+    RESISTANCE = "resistance"
+    WITHDRAWAL = "withdrawal"
+    HELP_SEEKING = "help_seeking"
+    SELF_AWARENESS = "self_awareness"
+    CALM_OR_HOPEFUL = "calm_or_hopeful"
+    NEUTRAL_NARRATION = "neutral_narration"
+
+
+class SupportAction(StrEnum):
+    """What a supporter turn does."""
+
+    OPEN_EXPLORATION = "open_exploration"
+    CLARIFYING_QUESTION = "clarifying_question"
+    REFLECTIVE_QUESTIONING = "reflective_questioning"
+    RESTATEMENT = "restatement"
+    SUMMARIZING = "summarizing"
+    FEELING_REFLECTION = "feeling_reflection"
+    EMOTIONAL_VALIDATION = "emotional_validation"
+    NORMALIZATION = "normalization"
+    REASSURANCE_AND_ENCOURAGEMENT = "reassurance_and_encouragement"
+    STRENGTH_AFFIRMATION = "strength_affirmation"
+    SELF_DISCLOSURE = "self_disclosure"
+    COGNITIVE_REFRAMING = "cognitive_reframing"
+    PRACTICAL_SUGGESTION = "practical_suggestion"
+    COLLABORATIVE_PLANNING = "collaborative_planning"
+    INFORMATION_GIVING = "information_giving"
+    SAFETY_CHECK_AND_REFERRAL = "safety_check_and_referral"
+    RAPPORT_AND_CLOSING = "rapport_and_closing"
+
+
+class ResponseChange(StrEnum):
+    """How the seeker turn after an intervention differs from the one before."""
+
+    EMOTIONAL_RELIEF = "emotional_relief"
+    MORE_SPECIFIC_EXPRESSION = "more_specific_expression"
+    INCREASED_OPENNESS = "increased_openness"
+    INCREASED_SELF_AWARENESS = "increased_self_awareness"
+    INCREASED_HOPE = "increased_hope"
+    READINESS_TO_ACT = "readiness_to_act"
+    INCREASED_EMOTIONAL_AGITATION = "increased_emotional_agitation"
+    INCREASED_WITHDRAWAL = "increased_withdrawal"
+    INCREASED_CONFUSION = "increased_confusion"
+    INCREASED_RESISTANCE = "increased_resistance"
+    DEEPENED_HOPELESSNESS = "deepened_hopelessness"
+    TOPIC_SHIFT = "topic_shift"
+    CONTINUED_RUMINATION = "continued_rumination"
+    NO_OBSERVABLE_CHANGE = "no_observable_change"
+
 
 Polarity = Literal["positive", "negative", "neutral"]
 HillStage = Literal["exploration", "insight", "action", "any"]
@@ -76,6 +152,17 @@ ACTION_INFO = {SupportAction(e["id"]): ActionInfo(**e) for e in _RAW["support_ac
 CHANGE_INFO = {ResponseChange(e["id"]): ChangeInfo(**e) for e in _RAW["response_changes"]}
 ESCONV_STRATEGIES: tuple[str, ...] = tuple(_RAW["meta"]["esconv_strategies"])
 TAXONOMY_VERSION: str = _RAW["meta"]["version"]
+
+
+def _check() -> None:
+    """The names are written out for readers and type checkers; the file stays the authority on what they mean."""
+    for kind, info in ((Scenario, SCENARIO_INFO), (SeekerState, STATE_INFO), (SupportAction, ACTION_INFO),
+                       (ResponseChange, CHANGE_INFO)):  # fmt: skip
+        if list(kind) != list(info):
+            raise ValueError(f"taxonomy.yaml and {kind.__name__} name different ids, or in another order.")
+
+
+_check()
 
 
 def polarity(change: ResponseChange) -> Polarity:

@@ -34,7 +34,7 @@ def test_repeating_the_last_action_is_weighed():
     repeat = [0.0] * len(SupportAction)
     repeat[0] = -1.0
     model = OutcomeModel(weights(repeat=repeat))
-    first = list(SupportAction)[0]
+    first = next(iter(SupportAction))
     again = START._replace(supporter_turns=1, recent=((first,),))
     assert model.outlook(again).positive[0, 0] < model.outlook(START).positive[0, 0]
 

@@ -21,7 +21,7 @@ LINE = "I am so worried about the exam, I lie awake every night."
 def selector(bank_dir: Path, tmp_path: Path) -> Selector:
     encoder, bank = FakeEncoder(), Bank.load(bank_dir)
     facets = FacetIndex.open(tmp_path / "index", encoder).matrix(bank)
-    weights = Weights.load().model_copy(update={"min_score": 0.0})
+    weights = Weights.load().model_copy(update={"min_score": 0.0, "min_similarity": -1.0})
     return Selector(bank, encoder, facets, OutcomeModel.load(), weights, RiskDesk.load())  # pyright: ignore[reportArgumentType]
 
 
@@ -62,6 +62,17 @@ def test_it_abstains_below_min_score_and_says_what_to_do(selector: Selector):
     answer = selector.select(LINE, min_score=1.0)
     assert answer.skills == ()
     assert "No skill fits" in answer.note and "open question" in answer.note
+
+
+def test_what_is_far_from_every_skill_and_shows_no_feeling_is_off_topic(selector: Selector):
+    strict = Selector(
+        *selector.parts._replace(weights=selector.parts.weights.model_copy(update={"min_similarity": 0.9}))
+    )
+    answer = strict.select("We live near the harbour and the shop opens at nine.")
+    assert answer.skills == ()
+    assert "unlike anything" in answer.note
+    assert strict.select("I am anxious, worried and scared.").skills, "a clear feeling is never off topic"
+    assert strict.select("The shop opens at nine.", state="anxiety_and_fear").skills, "nor what the caller has read"
 
 
 def test_the_callers_state_outweighs_the_encoders_and_that_is_said(selector: Selector):
