@@ -157,11 +157,11 @@ response change, which is judged between the seeker turn two before and this one
 strategy labels. The embedding is held near frozen MiniLM's of the same text (1 - cosine), so that short composed
 lines are still found by it.
 
-Two runs. The long one sees all items. After its first epoch a short one leaves it, at half the peak rate, and sees
-the seeker's turns and a quarter of the rest. Each ends with an exponential moving average of its weights; the mean of
-both ships (Wortsman et al. 2022): it is better than either. AdamW, linear warm-up and decay, rate falling by layer,
-word embeddings frozen, gradient norm 1, bf16 autocast, batches of like length. At the end the risk head is fitted on
-the frozen trunk (L-BFGS): composed lines, all flagged corpus turns and a sample of unflagged ones.
+AdamW, linear warm-up and decay, rate falling by layer, word embeddings frozen, gradient norm 1, bf16 autocast,
+batches of like length. Weights are averaged over the steps (exponential moving average); what ships is the mean of
+that average after the first epoch and at the end (Wortsman et al. 2022), which is better on unseen dialogues than
+either. At the end the risk reading is fitted on the frozen trunk (L-BFGS), which for it is pooled after every layer:
+composed lines, all flagged corpus turns and a sample of unflagged ones.
 
 Values: {recipe}.
 """

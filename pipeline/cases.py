@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ..skills_bank.classify import likely_actions
+from ..skills_bank.classify import bare, likely_actions
 from ..skills_bank.encoder import Encoder, Turn
 from ..skills_bank.models import Message
 from ..skills_bank.moment import RECENT, Moment
@@ -39,27 +39,34 @@ def predicted_cases(dialogues: Dialogues, encoder: Encoder) -> list[Case]:
 
 
 def _read_dialogue(messages: Sequence[Message], turns: Sequence[SupportTurn], encoder: Encoder) -> list[Case]:
-    reading = encoder.read(
+    """Read each turn once the way `classify.read` does at every call: bare, and the newest with its context."""
+    plain = encoder.read([bare(message) for message in messages])
+    newest = encoder.read(
         [
-            Turn(m.role, m.content, tuple((c.role, c.content) for c in messages[max(0, i - 2) : i]))
-            for i, m in enumerate(messages)
+            Turn(
+                *_pair(messages[turn.index - 1]),
+                tuple(_pair(m) for m in messages[max(0, turn.index - 3) : turn.index - 1]),
+            )
+            for turn in turns
         ]
     )
     found = []
-    for turn in turns:
-        before = range(turn.index)
-        seeker = [i for i in before if messages[i].role == "seeker"]
-        supporter = [i for i in before if messages[i].role == "supporter"]
+    for row, turn in enumerate(turns):
+        seeker = [i for i in range(turn.index) if messages[i].role == "seeker"]
+        supporter = [i for i in range(turn.index) if messages[i].role == "supporter"]
         moment = turn.moment._replace(
-            recent=tuple(likely_actions(reading.actions[i]) for i in supporter[-RECENT:]),
-            previous_state=STATES[int(reading.states[seeker[-2]].argmax())] if len(seeker) > 1 else None,
+            recent=tuple(likely_actions(plain.actions[i]) for i in supporter[-RECENT:]),
+            previous_state=STATES[int(plain.states[seeker[-2]].argmax())] if len(seeker) > 1 else None,
         )
-        scenarios = encoder.read_dialogue([(m.role, m.content) for m in messages[: turn.index]])
-        last = seeker[-1]
-        found.append(
-            Case(turn, reading.states[last].astype(float), scenarios.astype(float), reading.embedding[last], moment)
-        )
+        said = [_pair(m) for m in messages[: turn.index]]
+        scenarios = encoder.read_dialogue(said) if len(seeker) > 1 else newest.scenarios[row]
+        states, embedding = newest.states[row].astype(float), newest.embedding[row]
+        found.append(Case(turn, states, scenarios.astype(float), embedding, moment))
     return found
+
+
+def _pair(message: Message) -> tuple[Literal["seeker", "supporter"], str]:
+    return message.role, message.content
 
 
 def gold_cases(cases: Sequence[Case]) -> list[Case]:

@@ -110,20 +110,20 @@ def _shrink_word_table(model: Any) -> None:
         graph.node.insert(place + offset, node)
 
 
-def _int8(source: Path, target: Path) -> None:
-    fused = target.with_suffix(".fused.onnx")
-    fuse(source, fused)
-    quantise(fused, target)
+def _int8(*keep: str) -> Callable[[Path, Path], None]:
+    def make(source: Path, target: Path) -> None:
+        fused = target.with_suffix(".fused.onnx")
+        fuse(source, fused)
+        quantise(fused, target, keep=keep)
+
+    return make
 
 
-def _int8_wide(source: Path, target: Path) -> None:
-    """Keep the second matrix of each feed-forward block in fp32: GELU's outliers make its input the hardest to code."""
-    fused = target.with_suffix(".fused.onnx")
-    fuse(source, fused)
-    quantise(fused, target, keep=("/layer.5/output/dense", "/layer.4/output/dense", "/layer.3/output/dense"))
-
-
-VARIANTS: dict[str, Callable[[Path, Path], None]] = {"int8": _int8, "int8-wide": _int8_wide}
+VARIANTS: dict[str, Callable[[Path, Path], None]] = {
+    "int8": _int8(),
+    "int8, attention output fp32": _int8("/attention/output/"),
+    "int8, first layer fp32": _int8("/layer.0/", "Attention_0"),
+}
 """Ways to export within the size limit, smallest first."""
 
 

@@ -42,16 +42,10 @@ class Recipe(NamedTuple):
     """Decay of the exponential moving average of the weights, which is what ships."""
     views: int = 1
     """Random beginnings of each dialogue that are read for the scenario, beside the whole."""
-    fork: float = 1.0
-    """Epochs after which the second run leaves the first."""
-    branch_share: float = 0.5
-    """Weight of the second run in the mean."""
-    polish_epochs: float = 0.8
-    polish_rate: float = 0.5
-    """Peak rate of the second run, as a share of the first one's."""
-    polish_smoothing: float = 0.1
-    polish_rest: float = 0.25
-    """Share of the items other than seeker turns that the second run sees."""
+    early: float = 1.0
+    """Epochs after which the weights are kept for the mean."""
+    early_share: float = 0.5
+    """Their weight in the mean."""
     calm_turns: int = 800
     risk_decay: float = 0.02
 
@@ -273,40 +267,23 @@ def material(shared: Path, speller: Speller, recipe: Recipe) -> Material:
 
 
 def fit(data: Material, recipe: Recipe, progress: Progress) -> Network:
-    """Return the trained network: a long run, a short one that leaves it after an epoch, and the mean of both.
+    """Return the trained network: the mean of the weights early in the run and at its end.
 
-    The two share their first epoch, so that their weights lie in one basin and can be averaged (Wortsman et al. 2022,
-    "Model soups"); the mean is better than either.
+    Weights of one run lie in one basin and can be averaged (Wortsman et al. 2022, "Model soups"). The early ones know
+    less and are less sure of the training dialogues; the mean is better on new ones than either.
     """
     torch.manual_seed(recipe.seed)
     network = Network(recipe.dropout)
     plan = _plan([len(item.ids) for item in data.inputs], recipe.epochs, recipe)
-    young: dict[str, Tensor] = {}
+    early = Network(recipe.dropout)
 
     def keep(average: Average) -> None:
         average.swap()
-        young.update({name: value.clone() for name, value in network.state_dict().items()})
+        early.load_state_dict(network.state_dict())
         average.swap()
 
-    fork = math.floor(len(plan) * recipe.fork / recipe.epochs)
-    _stage(network, data, plan, recipe, 1.0, recipe.smoothing, progress, after=fork, then=keep)
-    branch = Network(recipe.dropout)
-    branch.load_state_dict(young)
-    return mean(network, polish(branch, data, recipe, progress), recipe.branch_share)
-
-
-def polish(network: Network, data: Material, recipe: Recipe, progress: Progress) -> Network:
-    """Return the network after a short run over the seeker's turns and a sample of the rest.
-
-    States are the hardest of the readings; the rest keeps the other heads where they are.
-    """
-    torch.manual_seed(recipe.seed + 1)
-    random_ = random.Random(recipe.seed + 1)
-    chosen = [i for i, item in enumerate(data.items) if item.state or random_.random() < recipe.polish_rest]
-    plan = _plan([len(data.inputs[i].ids) for i in chosen], recipe.polish_epochs, recipe)
-    groups = [[chosen[i] for i in group] for group in plan]
-    _stage(network, data, groups, recipe, recipe.polish_rate, recipe.polish_smoothing, progress)
-    return network
+    _stage(network, data, plan, recipe, progress, after=math.floor(len(plan) * recipe.early / recipe.epochs), then=keep)
+    return mean(network, early, recipe.early_share)
 
 
 def mean(first: Network, second: Network, share: float) -> Network:
@@ -325,8 +302,6 @@ def _stage(
     data: Material,
     plan: list[list[int]],
     recipe: Recipe,
-    scale: float,
-    smoothing: float,
     progress: Progress,
     *,
     after: int = 0,
@@ -337,13 +312,13 @@ def _stage(
     steps = optimizer(network, recipe)
     average = Average(network, recipe.average)
     weights = state_weights(data.goal, recipe.balance)
-    peaks = [group["lr"] * scale for group in steps.param_groups]
+    peaks = [group["lr"] for group in steps.param_groups]
     task = progress.add_task("training", total=len(plan))
     for step, which in enumerate(plan):
         for group, peak in zip(steps.param_groups, peaks, strict=True):
             group["lr"] = peak * _schedule(step, len(plan), recipe.warm_up)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            cost = loss(network, *data.batch(which), weights, smoothing)
+            cost = loss(network, *data.batch(which), weights, recipe.smoothing)
         cost.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         steps.step()

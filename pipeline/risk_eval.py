@@ -1,6 +1,7 @@
 """Figures of the risk check on composed lines: recall, false positives, calm corpus turns; and their Markdown.
 
-`esc-skills eval risk` runs this. The held-out set is `tests/data/risk_messages.jsonl`; nothing is fitted or tuned on it.
+`esc-skills eval risk` runs this. The held-out set is
+`tests/data/risk_messages.jsonl`; nothing is fitted or tuned on it.
 """
 
 import json
@@ -168,7 +169,7 @@ def _judge(name: str, line: RiskLine, desk: "RiskDesk", encoder: "Encoder | Fake
     )
 
 
-def _assess(messages, desk: "RiskDesk", encoder: "Encoder | FakeEncoder | None") -> "Risk":  # noqa: ANN001
+def _assess(messages, desk: "RiskDesk", encoder: "Encoder | FakeEncoder | None") -> "Risk":
     conversation = as_conversation(messages)
     rows = encoder.read(conversation.recent_seeker(SEEKER_TURNS)).risk if encoder else None
     return desk.assess(conversation, rows)

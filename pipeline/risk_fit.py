@@ -55,10 +55,9 @@ def _sample(line: RiskLine) -> Sample:
 
 def calm_samples(shared: Path, count: int = CALM_TURNS, seed: int = 0) -> list[Sample]:
     """Return seeker turns of the training corpus that carry no flag."""
+    items = turn_items(shared, ["train"])
     turns = [
-        item.turn.content
-        for item in turn_items(shared, ["train"])
-        if item.turn.role == "seeker" and not any(item.risk or ())
+        item.turn.content for item in items if item.turn and item.turn.role == "seeker" and not any(item.risk or ())
     ]
     chosen = random.Random(seed).sample(turns, min(count, len(turns)))
     calm = (False, False, False, False)

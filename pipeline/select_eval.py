@@ -45,7 +45,7 @@ def rank(cases: Sequence[Case], bank: Bank, ranker: Ranker, outcomes: OutcomeMod
         ordered = np.argsort(-Ranker.scores(found, weights), kind="stable")
         skill = skills[int(ordered[0])]
         plan = max(skill.plans, key=lambda plan: case.states[STATES.index(plan.state)])
-        worth = ranker.worth(outlook, case.moment, weights)[STATES.index(plan.state)]
+        worth = found.worth[STATES.index(plan.state)]
         orders.append(ordered)
         actions.append(order(plan.steps, plan.state, case.moment, worth)[0].step.action)
         features.append(found.matrix())

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .conversation import Conversation
 from .encoder import Reading, Turn
+from .models import Message
 from .moment import RECENT, Moment
 from .results import ScenarioProbability, StateProbability
 from .taxonomy import Scenario, SeekerState, SupportAction
@@ -45,32 +46,42 @@ class Read(NamedTuple):
 
 
 def read(conversation: Conversation, encoder: "Encoder") -> Read:
-    """Read the last seeker turns, the last supporter turns and the talk so far through the encoder."""
-    seeker = [conversation.turn_with_context(i) for i in conversation.seeker_indices[-SEEKER_TURNS:]]
-    supporter = _supporter_before_last(conversation)
-    reading = encoder.read([*seeker, *supporter[-RECENT:]])
-    last = len(seeker) - 1
+    """Read the last seeker turns, the last supporter turns and the talk so far through the encoder.
+
+    Only the newest seeker turn is read with the turns before it: earlier ones serve as hints of where the talk stood,
+    and a supporter's action is told as well without context (docs/selection.md), in a third of the time.
+    """
+    newest = conversation.turn_with_context(conversation.seeker_indices[-1])
+    earlier = [bare(conversation.turns[i]) for i in conversation.seeker_indices[-SEEKER_TURNS:-1]]
+    supporter = [
+        bare(turn) for turn in conversation.turns[: conversation.seeker_indices[-1]] if turn.role == "supporter"
+    ]
+    reading = encoder.read([newest, *earlier, *supporter[-RECENT:]])
     return Read(
-        states=reading.states[last],
-        scenarios=encoder.read_dialogue([(turn.role, turn.content) for turn in conversation.window]),
-        embedding=reading.embedding[last],
-        risk=reading.risk[: len(seeker)],
-        moment=_moment(conversation, reading, len(seeker), len(supporter)),
+        states=reading.states[0],
+        scenarios=reading.scenarios[0] if not earlier else encoder.read_dialogue(_said(conversation)),
+        embedding=reading.embedding[0],
+        risk=reading.risk[[*range(1, len(earlier) + 1), 0]],
+        moment=_moment(conversation, reading, len(earlier), len(supporter)),
     )
 
 
-def _supporter_before_last(conversation: Conversation) -> list[Turn]:
-    """Supporter turns that stand before the last seeker turn."""
-    last = conversation.seeker_indices[-1]
-    return [conversation.turn_with_context(i) for i in range(last) if conversation.turns[i].role == "supporter"]
+def bare(turn: Message) -> Turn:
+    """Return a turn as the encoder reads it without context."""
+    return Turn(turn.role, turn.content)
 
 
-def _moment(conversation: Conversation, reading: Reading, seekers: int, supporter_turns: int) -> Moment:
+def _said(conversation: Conversation) -> list[tuple[str, str]]:
+    return [(turn.role, turn.content) for turn in conversation.window]
+
+
+def _moment(conversation: Conversation, reading: Reading, earlier: int, supporter_turns: int) -> Moment:
+    """Build the moment from a reading whose rows are: newest seeker turn, earlier seeker turns, supporter turns."""
     text = conversation.last_seeker.content
     return Moment(
         supporter_turns=supporter_turns,
-        recent=tuple(likely_actions(row) for row in reading.actions[seekers:]),
-        previous_state=STATES[int(reading.states[seekers - 2].argmax())] if seekers > 1 else None,
+        recent=tuple(likely_actions(row) for row in reading.actions[1 + earlier :]),
+        previous_state=STATES[int(reading.states[earlier].argmax())] if earlier else None,
         words=len(text.split()),
         words_so_far=sum(len(turn.content.split()) for turn in conversation.seeker_turns),
         asks="?" in text,

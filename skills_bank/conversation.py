@@ -168,8 +168,8 @@ def _message(message: object, where: str) -> Message:
     known = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
     if known is None:
         raise InputError(
-            f"{where}.role: unknown role {_short(role)}. Use 'seeker' or 'supporter' ('user' and 'assistant' also work); "
-            "leave out system and tool messages."
+            f"{where}.role: unknown role {_short(role)}. Use 'seeker' or 'supporter' ('user' and 'assistant' also "
+            "work); leave out system and tool messages."
         )
     return Message(role=known, content=_content(message["content"], f"{where}.content"))
 

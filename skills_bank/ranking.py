@@ -75,15 +75,18 @@ class Weights(BaseModel):
 
 
 class Features(NamedTuple):
-    """One row a skill of the bank; `facet_at` is the row of the closest facet, -1 where a skill has none."""
+    """One row a skill of the bank."""
 
     cover: "Floats"
     outcome: "Floats"
     facet: "Floats"
     scenario: "Floats"
-    facet_at: "NDArray[np.int64]"
+    cosine: "NDArray[np.float32]"
+    """(facets,) cosine of each facet, sorted by skill; see `Ranker.closest_facet`."""
     similarity: float
     """The closest cosine of all."""
+    worth: "Floats"
+    """(15, 17) worth of each state's actions at this moment; not a feature of a skill, kept for ordering its steps."""
 
     def matrix(self) -> "Floats":
         """Return the four features as columns (skills, 4)."""
@@ -108,7 +111,7 @@ class Ranker:
         """Take the skills in order, their evidence, the facet vectors (m, 384) and each facet's skill row (m,)."""
         import numpy as np
 
-        self._np, self._vectors, self._owners = np, vectors, owners
+        self._np = np
         self.cells = np.zeros((len(skills), len(STATES), len(ACTIONS)))
         self.plans = np.zeros((len(skills), len(STATES), len(ACTIONS)), dtype=bool)
         for row, skill in enumerate(skills):
@@ -124,8 +127,11 @@ class Ranker:
                 self.cells[row] = self.plans[row]
         self._planned = self.plans.any(axis=2)
         self._lift = self._scenario_lift(skills, evidence)
+        self._flat = self.cells.reshape(len(skills), -1)
+        # Facets sorted by skill, so that one `reduceat` finds the best of each; skills without a facet have none there.
         self._order = np.argsort(owners, kind="stable")
-        self._starts = np.searchsorted(owners[self._order], np.arange(len(skills)))
+        self._vectors = np.ascontiguousarray(vectors[self._order])
+        self._with_facets, self._starts = np.unique(owners[self._order], return_index=True)
 
     def _scenario_lift(self, skills: "Sequence[Skill]", evidence: "Mapping[str, Evidence]") -> "Floats":
         """Return log P(scenario | skill) / P(scenario), smoothed, of shape (skills, 18)."""
@@ -156,20 +162,21 @@ class Ranker:
         """Return the features of every skill for one reading."""
         np = self._np
         practice = (states[:, None] * outlook.practice).reshape(-1)
-        cover = self.cells.reshape(len(self.cells), -1) @ practice
+        cover = self._flat @ practice
         worth = self.worth(outlook, moment, weights)
         best = np.where(self.plans, worth[None], -np.inf).max(axis=2)
         best = np.where(self._planned, best, 0.0)
         mass = self._planned @ states
         outcome = (best @ states) / np.maximum(mass, 1e-6)
-        facet, facet_at = self._closest(embedding)
+        facet, cosine = self._closest(embedding)
         return Features(
             cover=np.log(cover + COVER_FLOOR),
             outcome=outcome,
             facet=facet - facet.mean(),
             scenario=self._lift @ scenarios,
-            facet_at=facet_at,
+            cosine=cosine,
             similarity=float(facet.max(initial=-1.0)),
+            worth=worth,
         )
 
     def worth(self, outlook: Outlook, moment: Moment, weights: Weights) -> "Floats":
@@ -181,19 +188,23 @@ class Ranker:
                     value[i, j] -= HELD_BACK_COST
         return value
 
-    def _closest(self, embedding: "NDArray[np.floating]") -> "tuple[Floats, NDArray[np.int64]]":
-        """Return the best cosine per skill and the row of that facet."""
+    def _closest(self, embedding: "NDArray[np.floating]") -> "tuple[Floats, NDArray[np.float32]]":
+        """Return the best cosine per skill and all cosines, facets in the order of `_order`."""
         np = self._np
-        best, at = np.zeros(len(self.cells)), np.full(len(self.cells), -1, dtype=np.int64)
-        if not len(self._vectors):
-            return best, at
-        cosine = (self._vectors @ embedding.astype(np.float32))[self._order]
-        ends = np.append(self._starts[1:], len(cosine))
-        for row, (begin, end) in enumerate(zip(self._starts, ends, strict=True)):
-            if end > begin:
-                place = begin + int(cosine[begin:end].argmax())
-                best[row], at[row] = cosine[place], self._order[place]
-        return best, at
+        best = np.zeros(len(self.cells))
+        cosine = self._vectors @ embedding.astype(np.float32)
+        if len(cosine):
+            best[self._with_facets] = np.maximum.reduceat(cosine, self._starts)
+        return best, cosine
+
+    def closest_facet(self, row: int, features: Features) -> int:
+        """Return the place of skill `row`'s closest facet among the facets given at the start; -1 if it has none."""
+        place = int(self._np.searchsorted(self._with_facets, row))
+        if place == len(self._with_facets) or self._with_facets[place] != row:
+            return -1
+        begin = int(self._starts[place])
+        end = int(self._starts[place + 1]) if place + 1 < len(self._starts) else len(self._order)
+        return int(self._order[begin + int(features.cosine[begin:end].argmax())])
 
     @staticmethod
     def scores(features: Features, weights: Weights) -> "Floats":

@@ -118,6 +118,8 @@ class _Sums(NamedTuple):
     high: float
 
 
+_KINDS: tuple[RiskKind, ...] = ("self_harm", "harm_to_others", "abuse")
+"""`RISK_KINDS`, typed."""
 _SILENT = _Sums(*[-math.inf] * 4)
 
 
@@ -213,7 +215,7 @@ class RiskDesk:
             elif sums[column] >= 0:
                 level = "high" if grave else "elevated"
                 trigger = f"Reads like {kind.replace('_', ' ')}, though no pattern fits: \u201c{_short(text)}\u201d"
-                yield _Finding(level, kind, "self", True, trigger, "encoder" if row else "patterns", turn)
+                yield _Finding(level, _KINDS[column], "self", True, trigger, "encoder" if row else "patterns", turn)
 
     def _sums(self, text: str, row: list[float] | None) -> "_Sums":
         """Return how far a turn lies above each threshold, in log-odds; below 0 it does not count."""

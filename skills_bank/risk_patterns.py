@@ -235,7 +235,8 @@ def _guards(guard: Guard, hit: re.Match[str], plain: str, turn: _Turn) -> bool:
 
 
 _CLAUSE_END = re.compile(
-    r" but | because | although | though | then i | and (?=just |then |end |kill )| and i (?=am|want|will|do|have|feel|just|can)"
+    r" but | because | although | though | then i | and (?=just |then |end |kill )"
+    r"| and i (?=am|want|will|do|have|feel|just|can)"
 )
 
 
@@ -271,14 +272,17 @@ _WORDS: Mapping[str, str] = {
     "arent": "are not", "werent": "were not", "aint": "is not", "ain't": "is not", "can't": "can not",
     "won't": "will not", "shan't": "will not", "wanna": "want to", "gonna": "going to", "gotta": "got to",
     "tryna": "trying to", "gunna": "going to", "finna": "going to", "imma": "i am going to", "ima": "i am going to",
-    "wana": "want to", "meself": "myself", "myslef": "myself", "me-self": "myself", "mysef": "myself", "ion": "i do not",
+    "wana": "want to", "meself": "myself", "myslef": "myself", "me-self": "myself", "mysef": "myself",
+    "ion": "i do not",
     "noone": "no one", "no1": "no one", "any1": "anyone", "every1": "everyone", "some1": "someone", "wud": "would",
     "cud": "could", "shud": "should", "tmrw": "tomorrow", "tmr": "tomorrow", "tomoz": "tomorrow", "2moro": "tomorrow",
-    "2nite": "tonight", "2night": "tonight", "2day": "today", "b4": "before", "wont've": "will not have", "nite": "night",
+    "2nite": "tonight", "2night": "tonight", "2day": "today", "b4": "before", "wont've": "will not have",
+    "nite": "night",
     "plz": "please", "pls": "please", "sry": "sorry", "thx": "thanks", "ty": "thanks", "ma": "mom", "mam": "mom",
     "wudnt": "would not", "dnt": "do not", "dunno": "i do not know", "wouldve": "would have", "shouldve": "should have",
     "ded": "dead", "wen": "when", "bin": "been", "thinkin": "thinking", "toppin": "topping", "myself's": "myself",
-    "nobody'd": "nobody would", "noone'd": "no one would", "iv": "i have", "yous": "you", "prolly": "probably", "kinda": "kind of", "sorta": "sort of", "outta": "out of", "lemme": "let me", "u": "you",
+    "nobody'd": "nobody would", "noone'd": "no one would", "iv": "i have", "yous": "you", "prolly": "probably",
+    "kinda": "kind of", "sorta": "sort of", "outta": "out of", "lemme": "let me", "u": "you",
     "ur": "your", "r": "are", "n": "and", "ya": "you", "youre": "you are", "theyre": "they are", "hes": "he is",
     "shes": "she is", "thats": "that is", "theres": "there is", "whats": "what is", "its": "it is", "it's": "it is",
     "id": "i would", "bc": "because", "cuz": "because", "cause": "because", "coz": "because", "cos": "because",

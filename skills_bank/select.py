@@ -175,23 +175,19 @@ class Selector:
         if not allowed:
             query.notes.append("Every skill of the bank is excluded.")
             return ()
-        ranked = sorted(allowed, key=lambda row: (-scores[row], self._skills[row].name))[:k]
+        # Skills stand in order of name, so a stable sort breaks ties by name.
+        ranked = [allowed[i] for i in (-scores[allowed]).argsort(kind="stable")[:k]]
         if scores[ranked[0]] < least:
             query.notes.append(NO_SKILL.format(best=scores[ranked[0]], least=least))
             return ()
-        worth = self._ranker.worth(outlook, query.read.moment, self._weights)
         return tuple(
-            self._choice(row, float(scores[row]), features, query, worth, risk)
-            for row in ranked
-            if scores[row] >= least
+            self._choice(row, float(scores[row]), features, query, risk) for row in ranked if scores[row] >= least
         )
 
-    def _choice(
-        self, row: int, score: float, features: Features, query: Query, worth: "np.ndarray", risk: Risk
-    ) -> SkillChoice:
+    def _choice(self, row: int, score: float, features: Features, query: Query, risk: Risk) -> SkillChoice:
         skill = self._skills[row]
         plan = max(skill.plans, key=lambda plan: query.states[STATES.index(plan.state)])
-        steps = order(plan.steps, plan.state, query.read.moment, worth[STATES.index(plan.state)])
+        steps = order(plan.steps, plan.state, query.read.moment, features.worth[STATES.index(plan.state)])
         actions = [NextAction(action=item.step.action, how=_how(item)) for item in steps[:MOST_ACTIONS]]
         if risk.level == "elevated":
             first = NextAction(action=SupportAction.SAFETY_CHECK_AND_REFERRAL, how=risk.guidance)
@@ -200,7 +196,7 @@ class Selector:
         return SkillChoice(
             name=skill.name,
             score=round(score, 3),
-            why=self._why(skill, plan.state, int(features.facet_at[row]), query),
+            why=self._why(skill, plan.state, self._ranker.closest_facet(row, features), query),
             next_actions=tuple(actions),
             pitfall=_pitfall(skill, plan.steps),
             uri=f"skill://{skill.name}/SKILL.md",
