@@ -106,7 +106,7 @@ def _risk(report: "TrainReport") -> str:
         return ""
     rows = [(s.kind, f"{s.auc:.3f}", str(s.positive), str(s.negative)) for s in scores]
     table = _table(("kind", "ROC AUC", "positive lines", "other lines"), rows)
-    title = "## Risk head, alone, on the composed development lines\n"
+    title = "## Risk head, alone, on composed lines by a writer it was not trained on\n"
     return f"{title}\n{table}\nIt is one of two detectors; `docs/safety.md` has the figures of both on the test set.\n"
 
 
@@ -116,9 +116,9 @@ Written by `esc-skills train` (`pipeline/card.py`); do not edit by hand. Version
 
 **What it is.** One multi-task model fine-tuned from all-MiniLM-L6-v2 (6 layers, 384 dimensions). It reads a turn
 and the two turns before it and gives, in one forward pass, a sentence embedding for retrieval, the seeker's state
-(15), support actions (17, several at a time), the scenario (18) and three kinds of risk. A second use reads the
-seeker's lines so far and gives the scenario of the dialogue. It ships as ONNX (`{quantisation}`, {megabytes} MB
-with tokeniser and card); serving needs onnxruntime and tokenizers alone, and refuses files that do not match their
+(15), support actions (17, several at a time), the scenario (18), three kinds of risk and whether the level is
+high. A second use reads the seeker's lines so far and gives the scenario of the dialogue. It ships as ONNX
+(`{quantisation}`, {megabytes} MB with tokeniser and card); serving needs onnxruntime and tokenizers alone, and refuses files that do not match their
 checksum.
 
 **Data.** ESConv's train split and FailedESConv with this project's labels: {training_turns:,} turns of
@@ -160,8 +160,10 @@ lines are still found by it.
 AdamW, linear warm-up and decay, rate falling by layer, word embeddings frozen, gradient norm 1, bf16 autocast,
 batches of like length. Weights are averaged over the steps (exponential moving average); what ships is the mean of
 that average after the first epoch and at the end (Wortsman et al. 2022), which is better on unseen dialogues than
-either. At the end the risk reading is fitted on the frozen trunk (L-BFGS), which for it is pooled after every layer:
-composed lines, all flagged corpus turns and a sample of unflagged ones.
+either.
+
+At the end the risk reading is fitted on the frozen trunk (L-BFGS), which for it is pooled after every layer: the
+composed lines of six writers, all flagged corpus turns and a sample of unflagged ones.
 
 Values: {recipe}.
 """

@@ -21,6 +21,7 @@ Shared = Annotated[
 Write = Annotated[Path | None, typer.Option(help="Also write the page to this file, e.g. docs/selection.md.")]
 SHARED = Path("../shared")
 TEST_SET = Path("tests/data/risk_messages.jsonl")
+FIGURES = ("<!-- figures -->", "<!-- end of figures -->")
 OFF_TOPIC = Path("tests/data/off_topic.txt")
 
 
@@ -59,14 +60,23 @@ def eval_risk(
     test_set: Annotated[Path, typer.Option("--set", help="JSONL of labelled messages.")] = TEST_SET,
     write: Write = None,
 ) -> None:
-    """Print recall and false positives of the risk check, patterns only and with the encoder."""
+    """Print recall and false positives of the risk check, patterns only and with the encoder.
+
+    With --write the figures replace what stands between the page's `figures` marks, e.g. in docs/safety.md.
+    """
     from ..skills_bank.encoder import Encoder
     from ..skills_bank.risk import RiskDesk
-    from .risk_eval import evaluate, render
+    from .risk_eval import evaluate, markdown
 
     desk = RiskDesk.load()
     reports = [evaluate(test_set, desk, encoder) for encoder in (None, Encoder.load(threads=2))]
-    _put(render(reports), write)
+    figures = f"Run of {date.today().isoformat()}.\n\n" + "\n".join(markdown(report) for report in reports)
+    if write is None:
+        typer.echo(figures)
+    else:
+        page = write.read_text(encoding="utf-8")
+        begin, end = page.index(FIGURES[0]) + len(FIGURES[0]), page.index(FIGURES[1])
+        _put(f"{page[:begin]}\n\n{figures}\n{page[end:]}", write)
 
 
 @eval_app.command("encoder")
@@ -106,6 +116,14 @@ def train_command(
     typer.echo(f"Model in {out / 'model'}, card in {out / 'encoder.md'}.", err=True)
     if install:
         typer.echo(f"Installed in {put_in_place(out)}.", err=True)
+
+
+@fit_app.command("risk")
+def fit_risk_command(shared: Shared = SHARED) -> None:
+    """Fit the n-gram reader and how the signs of risk are joined; writes into skills_bank/."""
+    from .risk_fit import main
+
+    main(shared)
 
 
 def _put(text: str, path: Path | None) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..skills_bank.encoder import CARD_FILE, FORMAT, MODEL_FILE, RISK_KINDS, TOKENIZER_FILE, Limits
+from ..skills_bank.encoder import CARD_FILE, FORMAT, MODEL_FILE, RISK_OUTPUTS, TOKENIZER_FILE, Limits
 from ..skills_bank.taxonomy import Scenario, SeekerState, SupportAction
 from .network import HEADS, Network, Outputs, minilm_folder
 
 OPSET = 17
+SERVED = 2
+"""Rows a batch when an export is measured: int8 rounds over the whole batch, and serving reads a few rows at a time."""
 _HEADS = 12
 _HIDDEN = 384
 
@@ -156,7 +158,7 @@ def write_model(
             "states": list(SeekerState),
             "actions": list(SupportAction),
             "scenarios": list(Scenario),
-            "risk": list(RISK_KINDS),
+            "risk": list(RISK_OUTPUTS),
         },
         "limits": limits._asdict(),
         "temperatures": dict(temperatures),
@@ -178,8 +180,8 @@ def onnx_logits(model: Path, inputs: Sequence[Any], threads: int = 2) -> dict[st
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     order = np.argsort([len(item.ids) for item in inputs], kind="stable")
     parts: list[list[np.ndarray]] = []
-    for begin in range(0, len(order), 8):
-        ids, types = padded([inputs[i] for i in order[begin : begin + 8]])
+    for begin in range(0, len(order), SERVED):
+        ids, types = padded([inputs[i] for i in order[begin : begin + SERVED]])
         parts.append(session.run(None, {"ids": ids, "types": types}))  # pyright: ignore[reportArgumentType]
     back = np.argsort(order, kind="stable")
     return {name: np.concatenate([part[k] for part in parts])[back] for k, name in enumerate(Outputs._fields)}

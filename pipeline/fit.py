@@ -15,7 +15,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from ..skills_bank.encoder import EMBEDDING_SIZE, Encoded, Speller, padded
+from ..skills_bank.encoder import EMBEDDING_SIZE, RISK_OUTPUTS, Encoded, Speller, padded
 from ..skills_bank.taxonomy import ESCONV_STRATEGIES, ResponseChange, Scenario, SeekerState, SupportAction
 from .items import PRIMARY_WEIGHT, Item, dialogue_items, taxonomy_items, teacher_texts, turn_items
 from .labels import BUILD_SPLITS
@@ -46,8 +46,8 @@ class Recipe(NamedTuple):
     """Epochs after which the weights are kept for the mean."""
     early_share: float = 0.5
     """Their weight in the mean."""
-    calm_turns: int = 800
-    risk_decay: float = 0.02
+    calm_turns: int = 1500
+    risk_decay: float = 0.01
 
 
 LOSS_WEIGHTS = {
@@ -106,7 +106,7 @@ def targets(items: Sequence[Item]) -> Targets:
         changes_weight=weight(lambda item: item.change),
         strategies=torch.tensor([several(ESCONV_STRATEGIES, item.strategies) for item in items]),
         strategies_weight=weight(lambda item: item.strategies),
-        risk=torch.tensor([item.risk or (0.0, 0.0, 0.0) for item in items]),
+        risk=torch.tensor([item.risk or (0.0,) * len(RISK_OUTPUTS) for item in items]),
         risk_weight=weight(lambda item: item.risk is not None),
     )
 

@@ -30,7 +30,18 @@ from ..skills_bank.taxonomy import (
 from .corpus import Dialogue, read_corpus
 from .labels import DialogueLabels, Split, TurnLabels, read_annotations
 
-RISK_TRAIN = Path(str(files("esc_skills.pipeline").joinpath("risk_lines.train.jsonl")))
+RISK_WRITERS = ("train", "dev", "extra", "writer_a", "writer_b", "writer_c")
+"""Files of composed risk lines to train on, each by another writer."""
+
+
+def risk_lines_path(name: str) -> Path:
+    """Return the path of a file of composed risk lines."""
+    return Path(str(files("esc_skills.pipeline").joinpath(f"risk_lines.{name}.jsonl")))
+
+
+RISK_TRAIN = tuple(map(risk_lines_path, RISK_WRITERS))
+RISK_FIRST = risk_lines_path("first")
+"""By one more writer: nothing is trained on it; signs are joined and thresholds set on it."""
 PRIMARY_WEIGHT = 3.0  # the primary scenario counts as much as three of the others in the target distribution
 FLAGGED_HARM = 0.5  # the corpus flag "harm_or_abuse" does not say which of the two kinds it is
 RISK_TARGET = {"none": 0.0, "elevated": 0.8, "high": 1.0}
@@ -53,7 +64,7 @@ class Item(_Frozen):
     scenarios: tuple[Scenario, ...] = ()
     change: ResponseChange | None = None
     strategies: tuple[str, ...] = ()
-    risk: tuple[float, float, float] | None = None
+    risk: tuple[float, float, float, float] | None = None
 
 
 class RiskLine(_Frozen):
@@ -127,8 +138,8 @@ def _risk_item(line: RiskLine) -> Item:
     *before, last = line.messages
     turn = Turn(last.role, last.content, tuple((m.role, m.content) for m in before[-2:]))
     target = RISK_TARGET[line.level]
-    low, middle, high = (target if line.kind == kind else 0.0 for kind in RISK_KINDS)
-    return Item(turn=turn, group=f"risk:{line.category}", risk=(low, middle, high))
+    harm, others, abuse = (target if line.kind == kind else 0.0 for kind in RISK_KINDS)
+    return Item(turn=turn, group=f"risk:{line.category}", risk=(harm, others, abuse, float(line.level == "high")))
 
 
 def _labelled(shared: Path, splits: Iterable[Split]) -> Iterator[tuple[DialogueLabels, Dialogue]]:
@@ -161,9 +172,10 @@ def _strategies(dialogue: Dialogue, label: TurnLabels) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line.strategy for line in spoken if line.strategy in ESCONV_STRATEGIES))  # type: ignore[misc]
 
 
-def _flagged(label: TurnLabels) -> tuple[float, float, float]:
+def _flagged(label: TurnLabels) -> tuple[float, float, float, float]:
     harm = "harm_or_abuse" in label.flags
-    return (float("self_harm" in label.flags), FLAGGED_HARM if harm else 0.0, float(harm))
+    # A flag does not tell the level either; the corpus holds few turns that would be high.
+    return (float("self_harm" in label.flags), FLAGGED_HARM if harm else 0.0, float(harm), 0.0)
 
 
 def teacher_texts(items: Sequence[Item]) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from ..skills_bank.encoder import EMBEDDING_SIZE, RISK_KINDS
+from ..skills_bank.encoder import EMBEDDING_SIZE, RISK_OUTPUTS
 from ..skills_bank.errors import ModelError
 from ..skills_bank.taxonomy import ESCONV_STRATEGIES, ResponseChange, Scenario, SeekerState, SupportAction
 
@@ -19,7 +19,7 @@ HEADS = {
     "states": len(SeekerState),
     "actions": len(SupportAction),
     "scenarios": len(Scenario),
-    "risk": len(RISK_KINDS),
+    "risk": len(RISK_OUTPUTS),
 }
 DEEP_SIZE = 8 * EMBEDDING_SIZE
 """Six layers' means of the current turn, the mean of everything and the first token."""

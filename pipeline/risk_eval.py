@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ..skills_bank.classify import read
 from ..skills_bank.conversation import as_conversation
 from ..skills_bank.errors import CorpusError
 from ..skills_bank.models import Proportion
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from ..skills_bank.risk import Risk, RiskDesk
 
 Target = tuple[str, Literal[">=", "<="], float]
-SEEKER_TURNS = 3
 TARGETS: dict[str, Target] = {
     "explicit": ("level high on `explicit`", ">=", 0.98),
     "passive": ("level elevated or high on `passive`", ">=", 0.85),
@@ -171,8 +171,8 @@ def _judge(name: str, line: RiskLine, desk: "RiskDesk", encoder: "Encoder | Fake
 
 def _assess(messages, desk: "RiskDesk", encoder: "Encoder | FakeEncoder | None") -> "Risk":
     conversation = as_conversation(messages)
-    rows = encoder.read(conversation.recent_seeker(SEEKER_TURNS)).risk if encoder else None
-    return desk.assess(conversation, rows)
+    # Through `read`, so that the encoder sees here exactly what it sees when a tool is called.
+    return desk.assess(conversation, read(conversation, encoder).risk if encoder else None)  # pyright: ignore[reportArgumentType]
 
 
 _ORDER = {"none": 0, "elevated": 1, "high": 2}

@@ -12,18 +12,27 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..skills_bank.risk_reader import OUTPUTS, ReaderWeights, char_grams, windows, word_grams
-from .items import RiskLine, read_risk_lines, turn_items
+from pydantic import BaseModel
+
+from ..skills_bank.conversation import as_conversation
+from ..skills_bank.encoder import RISK_KINDS, Encoder
+from ..skills_bank.risk import Join, Joins, RiskDesk, log_odds
+from ..skills_bank.risk_patterns import RANK, load_patterns
+from ..skills_bank.risk_reader import OUTPUTS, ReaderWeights, char_grams, load_reader, windows, word_grams
+from .items import RISK_FIRST, RISK_TRAIN, RiskLine, read_risk_lines, turn_items
 
 if TYPE_CHECKING:
     import numpy as np
 
     Floats = np.ndarray
 
-LINES = ("train", "extra", "dev")
-KEPT_WORDS, KEPT_CHARS = 9000, 7000
+KEPT_WORDS, KEPT_CHARS = 12000, 8000
 STRENGTH = 5.0
 """Inverse regularisation of the logistic regressions (scikit-learn's C)."""
+MOST_FALSE = 0.06
+"""Most false positives on hyperbole and ordinary distress of `first`; the published bound is 0.08."""
+EXPLICIT = 0.99
+"""Least share of explicit lines of `first` at level high."""
 CALM_TURNS = 4000
 CALM_WEIGHT = 0.25
 
@@ -35,11 +44,6 @@ class Sample(NamedTuple):
     goals: tuple[bool, bool, bool, bool]
     weight: float
     composed: bool
-
-
-def lines_path(name: str) -> Path:
-    """Return the path of a file of composed lines."""
-    return Path(str(files("esc_skills.pipeline").joinpath(f"risk_lines.{name}.jsonl")))
 
 
 def composed_samples(lines: Sequence[RiskLine]) -> list[Sample]:
@@ -125,12 +129,131 @@ def _matrix(samples: Sequence[Sample], vocabulary: list[str], grams: Callable[[S
     return csr_matrix((values, columns, ends), shape=(len(samples), len(vocabulary)))
 
 
+class Signs(NamedTuple):
+    """What the three readers say of the last turn of one line."""
+
+    line: RiskLine
+    strengths: tuple[str, str, str]
+    """The strongest pattern of each kind."""
+    reader: tuple[float, float, float, float]
+    encoder: tuple[float, float, float, float]
+
+
+def signs(lines: Sequence[RiskLine], encoder: Encoder) -> list[Signs]:
+    """Return the signs of every line that can be read by itself (answers to a question are for the patterns)."""
+    patterns, reader = load_patterns(), load_reader()
+    found = []
+    for line in lines:
+        conversation = as_conversation([message.model_dump() for message in line.messages])
+        text = conversation.last_seeker.content
+        scores = reader.read(text)
+        if scores is None or len(line.messages) > 1:
+            continue
+        turn = conversation.turn_with_context(conversation.seeker_indices[-1])
+        strongest = [
+            max((s.strength for s in patterns.signals(text) if s.kind == kind), key=lambda s: RANK[s], default="none")
+            for kind in RISK_KINDS
+        ]
+        row = [log_odds(float(p)) for p in encoder.read([turn]).risk[0]]
+        found.append(Signs(line, tuple(strongest), tuple(scores), tuple(row)))  # pyright: ignore[reportArgumentType]
+    return found
+
+
+def fit_joins(found: Sequence[Signs]) -> Joins:
+    """Return the weights with which the signs are joined, fitted on lines none of the readers was fitted on.
+
+    Kinds share their weights: harm to others and abuse alone have too few lines. The bias is where a line is as likely
+    risky as not; `main` then moves it to the false-positive rate that is wanted.
+    """
+    kinds = [(s.strengths[k], s.reader[k], s.encoder[k], s.line.kind == RISK_KINDS[k]) for s in found for k in range(3)]
+    grave = [
+        (max(s.strengths, key=lambda x: RANK[x]), s.reader[3], s.encoder[3], s.line.level == "high") for s in found
+    ]
+    return Joins(
+        format=1,
+        any=_join(kinds, with_encoder=True),
+        high=_join(grave, with_encoder=True),
+        any_alone=_join(kinds, with_encoder=False),
+        high_alone=_join(grave, with_encoder=False),
+        light=1.0,
+        denies=3.0,
+        veto=-2.0,
+    )
+
+
+def _join(rows: Sequence[tuple[str, float, float, bool]], *, with_encoder: bool) -> Join:
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+
+    features = np.array(
+        [
+            [
+                reader,
+                encoder if with_encoder else 0.0,
+                *(float(strength == name) for name in ("weak", "elevated", "high")),
+            ]
+            for strength, reader, encoder, _ in rows
+        ]
+    )
+    fitted = LogisticRegression(C=1.0, max_iter=1000).fit(features, [gold for *_, gold in rows])
+    reader, encoder, weak, elevated, high = (round(float(w), 3) for w in fitted.coef_[0])
+    bias = round(float(fitted.intercept_[0]), 3)
+    # A sign of danger never speaks against danger, whatever a few hundred lines say.
+    weak, elevated, high = max(weak, 0.0), max(elevated, 0.0), max(high, 0.0)
+    return Join(bias=bias, reader=reader, encoder=encoder, weak=weak, elevated=elevated, high=high)
+
+
+def settle_thresholds(joins: Joins, path: Path, encoder: Encoder | None) -> Joins:
+    """Move the two biases: the most recall for at most `MOST_FALSE` false positives, then level high for `EXPLICIT`.
+
+    Every level above none counts as a false positive on hyperbole and ordinary distress. The lines of `path` are
+    those the joins were fitted on; no held-out line is read here.
+    """
+    from .risk_eval import evaluate
+
+    suffix = "" if encoder else "_alone"
+
+    def shifted(part: str, by: float, base: Joins) -> Joins:
+        join: Join = getattr(base, part + suffix)
+        return base.model_copy(update={part + suffix: join.model_copy(update={"bias": round(join.bias + by, 3)})})
+
+    def score(candidate: Joins):
+        desk = RiskDesk.load().with_joins(candidate)
+        return evaluate(path, desk, encoder)
+
+    best = joins
+    for by in (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5):
+        candidate = shifted("any", by, joins)
+        if score(candidate).false_positive.rate > MOST_FALSE:
+            break
+        best = candidate
+    joins = best
+    for by in (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0):
+        best = shifted("high", by, joins)
+        if score(best).explicit.rate >= EXPLICIT:
+            break
+    return best
+
+
 def main(shared: Path = Path("../shared")) -> None:
-    """Fit on the shipped lines and write the weights beside the reader."""
-    lines = [line for name in LINES for line in read_risk_lines(lines_path(name))]
-    weights = fit(composed_samples(lines) + calm_samples(shared))
-    target = Path(str(files("esc_skills.skills_bank").joinpath("risk_reader.json")))
-    target.write_text(json.dumps(weights.model_dump(), ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
+    """Fit the reader on all lines but `first`, then the joins and thresholds on `first`; write both files."""
+    lines = [line for path in RISK_TRAIN for line in read_risk_lines(path)]
+    folder = Path(str(files("esc_skills.skills_bank")))
+    _write(folder / "risk_reader.json", fit(composed_samples(lines) + calm_samples(shared)))
+    load_reader.cache_clear()
+    encoder = Encoder.load(threads=2)
+    joins = fit_joins(signs(read_risk_lines(RISK_FIRST), encoder))
+    _write(folder / "risk_join.json", joins)  # what a desk is loaded with while the thresholds are moved
+    for reads_with in (encoder, None):
+        joins = settle_thresholds(joins, RISK_FIRST, reads_with)
+    _write(folder / "risk_join.json", joins)
+
+
+def _write(target: Path, model: BaseModel) -> None:
+    temporary = target.with_suffix(".tmp")
+    text = json.dumps(model.model_dump(), ensure_ascii=False, separators=(",", ":"))
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(target)
 
 
 if __name__ == "__main__":

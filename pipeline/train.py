@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from ..skills_bank.encoder import RISK_KINDS, TOKENIZER_FILE, Encoder, Limits, Speller
+from ..skills_bank.encoder import RISK_OUTPUTS, TOKENIZER_FILE, Encoder, Limits, Speller
 from ..skills_bank.errors import ModelError
-from .items import RISK_TRAIN, Item, dialogue_items, read_risk_lines, risk_items, turn_items
+from .items import RISK_FIRST, RISK_TRAIN, Item, dialogue_items, read_risk_lines, risk_items, turn_items
 from .labels import BUILD_SPLITS, Split
 from .ladder import (
     ACTIONS,
@@ -45,7 +45,6 @@ from .scores import (
     softmax_temperature,
 )
 
-RISK_DEV = Path(str(files("esc_skills.pipeline").joinpath("risk_lines.dev.jsonl")))
 MOST_BYTES = 46_000_000
 MOST_LOSS = 0.01
 """Macro-F1 of the states that quantisation may cost on `valid`."""
@@ -142,7 +141,7 @@ def train(
         prepared = time.monotonic()
         network = fit(data, recipe, progress)
         trained = time.monotonic()
-        fit_risk(network, data, risk_items(RISK_TRAIN), speller, recipe)
+        fit_risk(network, data, [item for path in RISK_TRAIN for item in risk_items(path)], speller, recipe)
         _save(network, out / "weights.pt")
     minutes = {"preparing": (prepared - began) / 60, "training": (trained - prepared) / 60}
     return finish(shared, out, recipe=recipe._asdict(), minutes=minutes, threads=threads)
@@ -221,7 +220,7 @@ def evaluate(shared: Path, folder: Path | None = None, *, split: Split = "valid"
         actions=tuple(action_scores),
         scenarios=tuple(class_scores(SCENARIOS, gold_primary(items, whole), scenarios[whole].argmax(axis=1))),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
-        risk=_risk_scores(encoder) if RISK_DEV.is_file() else (),
+        risk=_risk_scores(encoder) if RISK_FIRST.is_file() else (),
     )
 
 
@@ -293,11 +292,11 @@ def _read(encoder: Encoder, items: Sequence[Item]) -> tuple[Array, Array, Array]
 def _risk_scores(encoder: Encoder) -> tuple[RiskScore, ...]:
     from sklearn.metrics import roc_auc_score
 
-    items = risk_items(RISK_DEV)
+    items = risk_items(RISK_FIRST)
     chances = np.concatenate([encoder.read([item.turn]).risk for item in items if item.turn])
     found = []
-    for column, kind in enumerate(RISK_KINDS):
-        gold = np.array([float((item.risk or (0.0,) * 3)[column] > 0) for item in items])
+    for column, kind in enumerate(RISK_OUTPUTS):
+        gold = np.array([float((item.risk or (0.0,) * len(RISK_OUTPUTS))[column] > 0) for item in items])
         auc = float(roc_auc_score(gold, chances[:, column])) if 0 < gold.sum() < len(gold) else float("nan")
         found.append(RiskScore(kind=kind, auc=auc, positive=int(gold.sum()), negative=int((1 - gold).sum())))
     return tuple(found)
@@ -389,7 +388,7 @@ def _counts(shared: Path, valid: Sequence[Item]) -> dict[str, int]:
     return {
         "training turns": len(turn_items(shared, BUILD_SPLITS)),
         "training dialogues": len(dialogue_items(shared, BUILD_SPLITS, 0, 0)),
-        "composed risk lines": len(read_risk_lines(RISK_TRAIN)),
+        "composed risk lines": sum(len(read_risk_lines(path)) for path in RISK_TRAIN),
         "validation turns": sum(item.turn is not None for item in valid),
         "validation dialogues": sum(bool(item.lines) for item in valid),
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..skills_bank.errors import EscError
 from .hosts import command
-from .loader import BankLoader, region_code
+from .loader import BankLoader
 
 if TYPE_CHECKING:
     from ..skills_bank.settings import Settings
@@ -61,7 +61,7 @@ def _settings(settings: "Settings") -> Iterator[Check]:
     unknown = [name for name in given if name not in fields]
     if unknown:
         yield Check("settings", "warn", f"not a setting: {', '.join(unknown)}; known are {', '.join(sorted(fields))}")
-    region = load_helplines().region(region_code(settings.region))
+    region = load_helplines(settings.helplines).region(settings.region)
     check_binding(settings.host, settings.token.get_secret_value() if settings.token else None)
     yield Check("settings", "ok", f"from the environment: {', '.join(given) or 'nothing'}; helplines: {region.name}")
 

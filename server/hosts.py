@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-PASSED_ON = ("ESC_BANK_DIR", "ESC_REGION", "ESC_MIN_SCORE")
+PASSED_ON = ("ESC_BANK_DIR", "ESC_REGION", "ESC_HELPLINES", "ESC_MIN_SCORE")
 """Settings a host must hand to the server itself: stdio clients pass only HOME, PATH and a few others on."""
 
 

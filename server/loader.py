@@ -74,7 +74,7 @@ class BankLoader:
             weights = Weights.load()
             if self._settings.min_score is not None:
                 weights = weights.model_copy(update={"min_score": self._settings.min_score})
-            self._parts = OutcomeModel.load(), weights, RiskDesk.load(region_code(self._settings.region))
+            self._parts = OutcomeModel.load(), weights, RiskDesk.load(self._settings.region, self._settings.helplines)
         return self._parts
 
     def settle(self, view: View) -> None:
@@ -87,7 +87,7 @@ class BankLoader:
         if self._encoder is None:
             from ..skills_bank.encoder import Encoder
 
-            self._encoder = Encoder.load()
+            self._encoder = Encoder.load(threads=self._settings.threads)
         return self._encoder
 
     def folders(self) -> Sequence[Path]:
@@ -102,8 +102,3 @@ class BankLoader:
     def store(self) -> "BankStore":
         """Return the bank's versions."""
         return self.place.store()
-
-
-def region_code(region: str) -> str | None:
-    """Return the code that the helplines know, None for the default of `Settings`."""
-    return None if region.strip().lower() == "international" else region

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 RISK_KINDS: tuple[str, ...] = ("self_harm", "harm_to_others", "abuse")
-"""Column order of `Reading.risk`."""
+RISK_OUTPUTS: tuple[str, ...] = (*RISK_KINDS, "high")
+"""Column order of `Reading.risk`: each kind at any level, and whether the level is high."""
 
 EMBEDDING_SIZE = 384
 
@@ -51,7 +52,7 @@ class Reading(NamedTuple):
     scenarios: "Floats"
     """(n, 18), calibrated softmax."""
     risk: "Floats"
-    """(n, 3), sigmoids for `RISK_KINDS`."""
+    """(n, 4), sigmoids for `RISK_OUTPUTS`."""
 
 
 class Limits(NamedTuple):
@@ -174,7 +175,7 @@ _HEADS: dict[str, tuple[str, ...]] = {
     "states": tuple(SeekerState),
     "actions": tuple(SupportAction),
     "scenarios": tuple(Scenario),
-    "risk": RISK_KINDS,
+    "risk": RISK_OUTPUTS,
 }
 
 

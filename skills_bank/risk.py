@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from .encoder import RISK_KINDS
+from .encoder import RISK_OUTPUTS
 from .helplines import Helpline, Region, RiskKind, load_helplines
 from .risk_patterns import RANK, About, Ask, Level, RiskPatterns, Signal, load_patterns
 from .risk_reader import RiskReader, load_reader
@@ -30,36 +30,47 @@ if TYPE_CHECKING:
 
 Source = Literal["patterns", "encoder", "both", "none"]
 
+CLEARLY = 1.5
+"""So far above the threshold the sum lifts even a sign that is no mere hint, such as a disclosure in the past tense."""
 HINT_TURNS = 6
 """For how many seeker turns a hint, or worry about somebody else, stands without being repeated or denied."""
 
 
-WEAK_MARGIN = -0.7
-"""So far below its threshold the sum may stay where a weak pattern is there too."""
+class Join(BaseModel):
+    """How the signs of one turn are joined: a sum of log-odds, fitted by `pipeline/risk_fit.py` (`risk_join.json`).
 
-
-class Thresholds(BaseModel):
-    """How the fitted reader and the encoder's risk head are joined, and where the sum counts.
-
-    Log-odds; weights from a logistic regression on `pipeline/risk_lines.dev.jsonl`, thresholds read off its false
-    positive rates (docs/safety.md). Without an encoder the reader's own thresholds hold.
+    Signs: the strongest pattern, the n-gram reader, the encoder's risk head. Above 0 the sum counts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    any_reader: float = 0.73
-    any_encoder: float = 0.40
-    any_bias: float = 0.44
-    high_reader: float = 1.04
-    high_encoder: float = 0.29
-    high_bias: float = 0.60
-    light: float = Field(default=1.0, description="Taken off where the turn laughs or names an everyday nuisance.")
-    denies: float = Field(default=3.0, description="Taken off where the turn plainly denies.")
-    elevated: float = Field(default=0.5, description="Raises to elevated without a pattern.")
-    high: float = Field(default=-1.0, description="Self-harm above `elevated`, or with a pattern, becomes high.")
-    alone: float = Field(default=0.4, description="`elevated` for the reader without an encoder.")
-    alone_high: float = Field(default=-0.6, description="`high` for the reader without an encoder.")
-    others: float = Field(default=0.8, description="`elevated` for harm to others and abuse.")
+    bias: float
+    reader: float
+    encoder: float
+    weak: float
+    elevated: float
+    high: float
+    """Added for a pattern of that strength."""
+
+    def sum(self, strength: str, reader: float, encoder: float) -> float:
+        """Return the sum; `reader` and `encoder` are log-odds, 0 where absent."""
+        pattern = {"none": 0.0, "weak": self.weak, "elevated": self.elevated, "high": self.high}[strength]
+        return self.bias + self.reader * reader + self.encoder * encoder + pattern
+
+
+class Joins(BaseModel):
+    """`risk_join.json`: for any level and for level high, with the encoder and without it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1]
+    any: Join
+    high: Join
+    any_alone: Join
+    high_alone: Join
+    light: float = Field(description="Taken off where the turn laughs or names an everyday nuisance.")
+    denies: float = Field(description="Taken off where the turn plainly denies.")
+    veto: float = Field(description="A pattern below level high counts for nothing where the sum is lower than this.")
 
 
 class Risk(BaseModel):
@@ -109,18 +120,9 @@ class _Finding(NamedTuple):
     """Number of the seeker turn, from 0."""
 
 
-class _Sums(NamedTuple):
-    """How far a turn lies above the thresholds; the first three in the order of `RISK_KINDS`."""
-
-    self_harm: float
-    harm_to_others: float
-    abuse: float
-    high: float
-
-
 _KINDS: tuple[RiskKind, ...] = ("self_harm", "harm_to_others", "abuse")
 """`RISK_KINDS`, typed."""
-_SILENT = _Sums(*[-math.inf] * 4)
+HIGH_COLUMN = RISK_OUTPUTS.index("high")
 
 
 class RiskDesk:
@@ -132,11 +134,11 @@ class RiskDesk:
         texts: _Texts,
         region: Region,
         reader: RiskReader | None,
-        thresholds: Thresholds | None = None,
+        joins: Joins,
     ) -> None:
         """Take the loaded parts; nothing is read from disk here. Without a `reader` the patterns stand alone."""
         self._patterns, self._texts, self._region, self._reader = patterns, texts, region, reader
-        self._thresholds = thresholds or Thresholds()
+        self._joins = joins
 
     @classmethod
     def load(cls, region: str | None = None, helplines_file: Path | None = None) -> Self:
@@ -149,7 +151,13 @@ class RiskDesk:
         Raises:
             InputError: Unknown region, or a helplines file that cannot be used.
         """
-        return cls(load_patterns(), _load_texts(), load_helplines(helplines_file).region(region), load_reader())
+        return cls(
+            load_patterns(), _load_texts(), load_helplines(helplines_file).region(region), load_reader(), load_joins()
+        )
+
+    def with_joins(self, joins: Joins) -> "RiskDesk":
+        """Return the same desk with other weights; for fitting them."""
+        return RiskDesk(self._patterns, self._texts, self._region, self._reader, joins)
 
     @property
     def region(self) -> Region:
@@ -161,7 +169,7 @@ class RiskDesk:
 
         Args:
             conversation: The checked conversation; all of it is read.
-            probabilities: Sigmoids of the encoder's risk head for the last seeker turns, (n, 3), newest last; None if
+            probabilities: Sigmoids of the encoder's risk head for the last seeker turns, (n, 4), newest last; None if
                 there is no encoder: the answer then says that it rests on patterns alone.
         """
         rows = _rows(probabilities, len(conversation.seeker_indices))
@@ -200,44 +208,42 @@ class RiskDesk:
                 standing[finding.kind] = finding
 
     def _found(self, text: str, row: list[float] | None, turn: int, *, statistics: bool) -> Iterator[_Finding]:
-        """Read one turn alone: the patterns, the fitted reader and the encoder."""
+        """Read one turn alone: the patterns, the fitted reader and the encoder, joined for each kind."""
         signals = self._patterns.signals(text)
-        sums = self._sums(text, row) if statistics else _SILENT
-        for column, kind in enumerate(RISK_KINDS):
+        scores = self._reader.read(text) if self._reader and statistics else None
+        light = {"denies": self._joins.denies, "light": self._joins.light, "plain": 0.0}[self._patterns.tone(text)]
+        for column, kind in enumerate(_KINDS):
             best = max(
-                (s for s in signals if s.kind == kind and (s.strength != "weak" or sums[column] >= WEAK_MARGIN)),
+                (s for s in signals if s.kind == kind),
                 key=lambda s: (RANK[s.strength], s.about == "self"),
                 default=None,
             )
-            grave = kind == "self_harm" and sums.high >= 0
-            if best is not None:
-                yield _from_signal(best, turn, lifted=grave and best.indirect, agreed=sums[column] >= 0)
-            elif sums[column] >= 0:
+            strength = best.strength if best else "none"
+            if scores is None:  # an answer too short to be read by itself, or a denial: the patterns alone
+                if best is not None and strength != "weak":
+                    yield _from_signal(best, turn, lifted=False, agreed=False)
+                continue
+            any_sum = self._sum("any", strength, scores[column], row, column) - light
+            high_sum = self._sum("high", strength, scores.high, row, HIGH_COLUMN) - light
+            grave = high_sum >= 0 and any_sum >= 0
+            if best is not None and strength != "weak" and (strength == "high" or any_sum >= self._joins.veto):
+                lifted = grave and (best.indirect or high_sum >= CLEARLY)
+                yield _from_signal(best, turn, lifted=lifted, agreed=any_sum >= 0)
+            elif any_sum >= 0:
                 level = "high" if grave else "elevated"
-                trigger = f"Reads like {kind.replace('_', ' ')}, though no pattern fits: \u201c{_short(text)}\u201d"
-                yield _Finding(level, _KINDS[column], "self", True, trigger, "encoder" if row else "patterns", turn)
+                trigger = (
+                    f"Reads like {kind.replace('_', ' ')}, though no clear pattern fits: \u201c{_short(text)}\u201d"
+                )
+                yield _Finding(level, kind, "self", True, trigger, "encoder" if row else "patterns", turn)
 
-    def _sums(self, text: str, row: list[float] | None) -> "_Sums":
-        """Return how far a turn lies above each threshold, in log-odds; below 0 it does not count."""
-        scores = self._reader.read(text) if self._reader else None
-        if scores is None:
-            return _SILENT
-        at = self._thresholds
-        light = {"denies": at.denies, "light": at.light, "plain": 0.0}[self._patterns.tone(text)]
+    def _sum(
+        self, what: Literal["any", "high"], strength: str, reader: float, row: list[float] | None, at: int
+    ) -> float:
         if row is None:
-            return _Sums(
-                scores.self_harm - light - at.alone,
-                scores.harm_to_others - light - at.others,
-                scores.abuse - light - at.others,
-                scores.high - light - at.alone_high,
-            )
-        heads = [_log_odds(p) for p in row]
-        return _Sums(
-            at.any_reader * scores.self_harm + at.any_encoder * heads[0] + at.any_bias - light - at.elevated,
-            at.any_reader * scores.harm_to_others + at.any_encoder * heads[1] + at.any_bias - light - at.others,
-            at.any_reader * scores.abuse + at.any_encoder * heads[2] + at.any_bias - light - at.others,
-            at.high_reader * scores.high + at.high_encoder * heads[0] + at.high_bias - light - at.high,
-        )
+            join = self._joins.any_alone if what == "any" else self._joins.high_alone
+            return join.sum(strength, reader, 0.0)
+        join = self._joins.any if what == "any" else self._joins.high
+        return join.sum(strength, reader, log_odds(row[at]))
 
     def _notes(self, conversation: "Conversation", degraded: bool) -> str:
         notes = [self._texts.degraded] if degraded else []
@@ -276,7 +282,8 @@ def _from_signal(signal: Signal, turn: int, *, lifted: bool, agreed: bool) -> _F
     return _Finding(level, signal.kind, signal.about, signal.indirect, trigger, source, turn)
 
 
-def _log_odds(p: float) -> float:
+def log_odds(p: float) -> float:
+    """Return log(p / (1 - p)), kept within about 9."""
     p = min(max(p, 1e-4), 1 - 1e-4)
     return math.log(p / (1 - p))
 
@@ -329,13 +336,13 @@ def _rows(probabilities: "Floats | None", turns: int) -> list[list[float]]:
     """Return the rows as plain numbers.
 
     Raises:
-        ValueError: Not (n, 3) with n up to the number of seeker turns, or not probabilities.
+        ValueError: Not (n, 4) with n up to the number of seeker turns, or not probabilities.
     """
     if probabilities is None:
         return []
-    if probabilities.ndim != 2 or probabilities.shape[1] != len(RISK_KINDS) or len(probabilities) > turns:
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(RISK_OUTPUTS) or len(probabilities) > turns:
         raise ValueError(
-            f"probabilities: shape {probabilities.shape}; expected (n, {len(RISK_KINDS)}) with n up to {turns}, the "
+            f"probabilities: shape {probabilities.shape}; expected (n, {len(RISK_OUTPUTS)}) with n up to {turns}, the "
             "rows of the last seeker turns."
         )
     rows: list[list[float]] = probabilities.tolist()
@@ -347,6 +354,13 @@ def _rows(probabilities: "Floats | None", turns: int) -> list[list[float]]:
 def _short(text: str) -> str:
     words = " ".join(text.split())
     return words if len(words) <= 120 else words[:119].rstrip() + "\u2026"
+
+
+@cache
+def load_joins() -> Joins:
+    """Return the shipped way of joining the signs."""
+    text = files("esc_skills.skills_bank").joinpath("risk_join.json").read_text(encoding="utf-8")
+    return Joins.model_validate_json(text)
 
 
 @cache

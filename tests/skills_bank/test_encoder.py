@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from esc_skills.skills_bank import encoder as module
-from esc_skills.skills_bank.encoder import Encoder, Limits, Speller, Turn
+from esc_skills.skills_bank.encoder import RISK_OUTPUTS, Encoder, Limits, Speller, Turn
 from esc_skills.skills_bank.errors import ModelError
 from esc_skills.skills_bank.fake_encoder import FakeEncoder
 from esc_skills.skills_bank.taxonomy import Scenario, SeekerState, SupportAction
@@ -35,7 +35,7 @@ def speller() -> Speller:
 
 def test_reading_has_one_row_per_turn_and_one_column_per_label(encoder: Encoder) -> None:
     reading = encoder.read(TURNS)
-    widths = {"embedding": 384, "states": 15, "actions": 17, "scenarios": 18, "risk": 3}
+    widths = {"embedding": 384, "states": 15, "actions": 17, "scenarios": 18, "risk": len(RISK_OUTPUTS)}
     assert {name: getattr(reading, name).shape for name in widths} == {name: (4, n) for name, n in widths.items()}
     assert all(values.dtype == np.float32 for values in reading)
 
@@ -51,7 +51,7 @@ def test_probabilities_are_probabilities_and_embeddings_have_length_one(encoder:
 
 def test_no_turns_read_as_no_rows(encoder: Encoder) -> None:
     reading = encoder.read([])
-    assert [values.shape for values in reading] == [(0, 384), (0, 15), (0, 17), (0, 18), (0, 3)]
+    assert [values.shape for values in reading] == [(0, 384), (0, 15), (0, 17), (0, 18), (0, len(RISK_OUTPUTS))]
     assert encoder.embed([]).shape == (0, 384)
 
 
@@ -151,6 +151,6 @@ def test_runs_are_cut_so_that_short_turns_are_not_padded_to_a_long_one() -> None
 def test_fake_encoder_has_the_shapes_of_the_real_one() -> None:
     fake = FakeEncoder()
     reading = fake.read(TURNS)
-    assert [values.shape for values in reading] == [(4, 384), (4, 15), (4, 17), (4, 18), (4, 3)]
+    assert [values.shape for values in reading] == [(4, 384), (4, 15), (4, 17), (4, 18), (4, len(RISK_OUTPUTS))]
     assert fake.read_dialogue([("seeker", "my exam")]).shape == (18,)
     assert list(SeekerState)[reading.states[0].argmax()] == SeekerState.ANXIETY_AND_FEAR

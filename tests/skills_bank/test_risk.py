@@ -116,33 +116,36 @@ def test_worry_about_another_has_its_own_text(desk: RiskDesk):
 
 
 def test_none_says_nothing(desk: RiskDesk):
-    risk = assess(desk, "I got the job!", head=[[0.0, 0.0, 0.0]])
+    risk = assess(desk, "I got the job!", head=[[0.0] * 4])
     assert risk == Risk(level="none")
 
 
 def test_without_an_encoder_it_says_so(desk: RiskDesk):
     assert "encoder is not available" in assess(desk, "hello, rough day at work").note
-    assert assess(desk, "hello, rough day at work", head=[[0.0, 0.0, 0.0]]).note == ""
+    assert assess(desk, "hello, rough day at work", head=[[0.0] * 4]).note == ""
 
 
 def test_another_language_is_said(desk: RiskDesk):
-    risk = assess(desk, "Ich weiß nicht, was ich noch machen soll, es ist alles sehr viel", head=[[0.0] * 3])
+    risk = assess(desk, "Ich weiß nicht, was ich noch machen soll, es ist alles sehr viel", head=[[0.0] * 4])
     assert "does not seem to write English" in risk.note
     assert assess(desk, "Ich will nicht mehr leben").level == "high"
 
 
 def test_the_encoder_raises_an_odd_phrase_and_leaves_a_calm_one(desk: RiskDesk):
     odd = "my chapter closes and the pages after it are blank"
-    assert assess(desk, odd, head=[[0.9999, 0.0, 0.0]]).level != "none"
-    assert assess(desk, "we had soup and went to the park", head=[[0.02, 0.0, 0.0]]).level == "none"
+    assert assess(desk, odd, head=[[0.9999, 0.0, 0.0, 0.9]]).level != "none"
+    assert assess(desk, "we had soup and went to the park", head=[[0.02, 0.0, 0.0, 0.0]]).level == "none"
 
 
 def test_the_encoder_does_not_outvote_a_plain_denial(desk: RiskDesk):
-    assert assess(desk, "sad day", ASKED, "no, nothing like that", head=[[0.3, 0, 0], [0.9999, 0, 0]]).level == "none"
+    assert (
+        assess(desk, "sad day", ASKED, "no, nothing like that", head=[[0.3, 0, 0, 0], [0.9999, 0, 0, 0.9]]).level
+        == "none"
+    )
 
 
 @pytest.mark.parametrize(
-    "head", [np.zeros(3), np.zeros((1, 2)), np.zeros((2, 3)), np.full((1, 3), 1.2), np.full((1, 3), np.nan)]
+    "head", [np.zeros(4), np.zeros((1, 3)), np.zeros((2, 4)), np.full((1, 4), 1.2), np.full((1, 4), np.nan)]
 )
 def test_wrong_probabilities_are_refused(desk: RiskDesk, head: np.ndarray):
     with pytest.raises(ValueError, match="probabilities"):
