@@ -6,8 +6,9 @@ Fitted on train + failed alone. Penalties were chosen by five-fold cross-validat
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,11 @@ PRACTICE_PENALTY = 0.05
 OUTCOME_WEIGHT = 6.0
 """Say of the outcome in the ranking, against a cover weight of about 1: between 2 and 10 the outcome lift hardly moves
 and hit@3 falls slowly, beyond that it falls fast (docs/selection.md)."""
+FACET_WEIGHT = 3.0
+"""Likewise for the closest facet, chosen on valid. On train it cannot be fitted: the encoder knows the states of those
+turns by heart, so nothing else seems to matter there."""
+FIXED = MappingProxyType({1: OUTCOME_WEIGHT, 2: FACET_WEIGHT})
+"""Weights by column of `Features.matrix`. Recorded supporters did not choose by outcome: imitation gives it no say."""
 CAUTION = 2.0
 """A negative change weighs as much as two positive ones."""
 DEPTH = 0.0
@@ -39,6 +45,8 @@ OFF_TOPIC_SHARE = 0.02
 """Share of real seeker turns of train + failed that lie below `min_similarity`: what the abstention may cost."""
 MIN_SCORE = 0.05
 """Least score to answer with; see docs/selection.md for what falls below it."""
+NEVER = -10.0
+"""Log-odds of an action that no turn of the corpus took."""
 _TOLD: dict[str, Callable[[SupportTurn], bool]] = {
     "positive": lambda t: t.polarity == "positive",
     "negative": lambda t: t.polarity == "negative",
@@ -108,16 +116,18 @@ def _fit_practice(turns: Sequence[SupportTurn]) -> dict[str, Any]:
     vectors = DictVectorizer()
     design = vectors.fit_transform([row for row, _ in rows])
     fitted = LogisticRegression(C=PRACTICE_PENALTY, max_iter=1000).fit(design, [str(action) for _, action in rows])
-    order = [list(fitted.classes_).index(str(action)) for action in ACTIONS]
+    seen = list(fitted.classes_)
+    order = [seen.index(str(action)) if str(action) in seen else -1 for action in ACTIONS]
+    absent = np.array(order) < 0
     found: dict[str, np.ndarray] = {
-        "action": fitted.intercept_[order],
+        "action": np.where(absent, NEVER, fitted.intercept_[order]),
         "pair": np.zeros((len(STATES), len(ACTIONS))),
         "repeat": np.zeros(len(ACTIONS)),
         **{f"pair|{phase}": np.zeros((len(STATES), len(ACTIONS))) for phase in PHASES},
     }
     for column, name in enumerate(vectors.get_feature_names_out()):
         term, state = name.split("#")
-        weights = fitted.coef_[order, column]
+        weights = np.where(absent, 0.0, fitted.coef_[order, column])
         if state == "-":
             found[f"{term}|action"] = weights
         else:
@@ -138,15 +148,14 @@ def write_json(data: dict[str, Any], path: Path) -> None:
 
 
 def fit_ranking(
-    features: np.ndarray, goals: Sequence[tuple[int, np.ndarray]], outcome_weight: float | None = None
+    features: np.ndarray, goals: Sequence[tuple[int, np.ndarray]], fixed: Mapping[int, float] = MappingProxyType({})
 ) -> tuple[np.ndarray, float]:
     """Return the four feature weights and the bias that turns their sum into a score.
 
     First a conditional logit (McFadden 1974): the weights under which the skill that holds the unit's (state, action)
     wins among all skills, `features` being (cases, skills, 4) and `goals` (case, mask over skills). Then one scale and
     bias by logistic regression over all (case, skill) pairs (Platt 1999), so that a score is the chance that the skill
-    holds what was done. `outcome_weight` fixes the outcome's share instead of fitting it: recorded supporters did not
-    choose by outcome, so imitation alone would give it no say.
+    holds what was done. `fixed` gives columns a weight instead of fitting it.
     """
     from scipy.optimize import minimize
     from sklearn.linear_model import LogisticRegression
@@ -154,13 +163,13 @@ def fit_ranking(
     rows = np.array([i for i, _ in goals])
     masks = np.stack([mask for _, mask in goals])
     chosen = features[rows]
-    free = [0, 2, 3] if outcome_weight is not None else [0, 1, 2, 3]
+    free = [column for column in range(4) if column not in fixed]
 
     def spread(w: np.ndarray) -> np.ndarray:
         full = np.zeros(4)
         full[free] = w
-        if outcome_weight is not None:
-            full[1] = outcome_weight
+        for column, weight in fixed.items():
+            full[column] = weight
         return full
 
     def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
@@ -206,7 +215,7 @@ def fit_selection(shared: Path, bank: Bank, facets: Facets, encoder: Encoder, ou
     ranker = Ranker(skills, bank.evidence, facets.vectors, facets.owners([skill.name for skill in skills]))
     features = rank(cases, bank, ranker, outcomes, blank).features
     closest = [float((facets.vectors @ case.embedding).max()) for case in cases]
-    (cover, outcome, facet, scenario), bias = fit_ranking(features, targets(cases, ranker.cells), OUTCOME_WEIGHT)
+    (cover, outcome, facet, scenario), bias = fit_ranking(features, targets(cases, ranker.cells), FIXED)
     fitted = blank.model_copy(
         update={
             "bias": round(bias, 4),
