@@ -118,8 +118,8 @@ Written by `esc-skills train` (`pipeline/card.py`); do not edit by hand. Version
 and the two turns before it and gives, in one forward pass, a sentence embedding for retrieval, the seeker's state
 (15), support actions (17, several at a time), the scenario (18), three kinds of risk and whether the level is
 high. A second use reads the seeker's lines so far and gives the scenario of the dialogue. It ships as ONNX
-(`{quantisation}`, {megabytes} MB with tokeniser and card); serving needs onnxruntime and tokenizers alone, and refuses files that do not match their
-checksum.
+(`{quantisation}`, {megabytes} MB with tokeniser and card); serving needs onnxruntime and
+tokenizers alone, and refuses files that do not match their checksum.
 
 **Data.** ESConv's train split and FailedESConv with this project's labels: {training_turns:,} turns of
 {training_dialogues:,} dialogues. {composed_risk_lines:,} composed risk lines, and the taxonomy's own definitions

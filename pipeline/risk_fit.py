@@ -31,8 +31,8 @@ STRENGTH = 5.0
 """Inverse regularisation of the logistic regressions (scikit-learn's C)."""
 MOST_FALSE = 0.06
 """Most false positives on hyperbole and ordinary distress of `first`; the published bound is 0.08."""
-EXPLICIT = 0.99
-"""Least share of explicit lines of `first` at level high."""
+EXPLICIT = 0.98
+"""Of the explicit lines of `first` that are caught at all, the least share that must come out high."""
 CALM_TURNS = 4000
 CALM_WEIGHT = 0.25
 
@@ -228,9 +228,11 @@ def settle_thresholds(joins: Joins, path: Path, encoder: Encoder | None) -> Join
             break
         best = candidate
     joins = best
-    for by in (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0):
+    for by in (-0.5, 0.0, 0.5, 1.0):
         best = shifted("high", by, joins)
-        if score(best).explicit.rate >= EXPLICIT:
+        found = score(best)
+        caught = next(c.caught.rate for c in found.categories if c.category == "explicit")
+        if found.explicit.rate >= EXPLICIT * caught:
             break
     return best
 

@@ -265,6 +265,13 @@ _STRETCHED = re.compile(r"([a-z])\1{2,}")
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*(?:[*@!$][^\W_]+)*|\"|[,:()–—-]|\.{2,}|…|[😂🤣💀😭😅🙃]")
 _PAUSES = frozenset(",:()–—-…")
 
+_ELIDED = re.compile(
+    r"\b(?:(?<!the )(hell|shell)(?= (?:be|kill|end|hang|never|hurt|die|jump)\b)"
+    r"|(?<!feel )(ill)(?= (?:be|do|kill|never|end|hang|jump|die|finally|probably)\b))"
+)
+"""Words that are a pronoun with "will" where the apostrophe was left out and a verb follows."""
+_ELIDED_FULL: Mapping[str, str] = {"ill": "i will", "hell": "he will", "shell": "she will"}
+
 _WORDS: Mapping[str, str] = {
     "im": "i am", "ive": "i have", "dont": "do not", "cant": "can not", "cannot": "can not", "wont": "will not",
     "didnt": "did not", "doesnt": "does not", "isnt": "is not", "wasnt": "was not", "wouldnt": "would not",
@@ -294,7 +301,8 @@ _WORDS: Mapping[str, str] = {
     "self-harm": "self harm", "selfharm": "self harm", "k1ll": "kill", "k!ll": "kill", "k*ll": "kill", "ki11": "kill",
     "su1cide": "suicide", "su!cide": "suicide", "s*icide": "suicide", "su*cide": "suicide", "suic*de": "suicide",
     "d1e": "die", "mum": "mom", "mummy": "mom", "mommy": "mom", "bf": "boyfriend", "gf": "girlfriend",
-    "whoever's": "whoever is", "ill": "ill", "y'all": "you all", "let's": "let us",
+    "theyll": "they will", "youll": "you will", "itll": "it will", "theyd": "they would", "youd": "you would",
+    "itd": "it would", "whoever's": "whoever is", "y'all": "you all", "let's": "let us",
 }  # fmt: skip
 _ENDINGS = (("n't", " not"), ("'re", " are"), ("'ve", " have"), ("'ll", " will"), ("'m", " am"), ("'d", " would"))
 _IS = frozenset(
@@ -332,7 +340,7 @@ def normalise(sentence: str) -> str:
             words.append(",")
         else:
             words.append(_word(token))
-    return " ".join(words)
+    return _ELIDED.sub(lambda m: _ELIDED_FULL[m[0]], " ".join(words))
 
 
 def _unstretch(text: str) -> str:

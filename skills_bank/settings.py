@@ -24,7 +24,7 @@ class Settings(BaseSettings):
         default=None, description="Your own file of helplines, in the form of helplines.yaml; replaces regions of it."
     )
     threads: int = Field(
-        default=2, ge=1, le=64, description="CPU threads of one reading by the encoder; 1 where many calls run at once."
+        default=1, ge=1, le=64, description="CPU threads of one reading by the encoder; more pay on idle cores only."
     )
     host: str = Field(default="127.0.0.1", description="Address the HTTP server listens on.")
     port: int = Field(default=8765, ge=0, le=65535, description="Port the HTTP server listens on; 0 takes a free one.")

@@ -99,7 +99,7 @@ def test_a_new_disclosure_after_a_denial_counts(desk: RiskDesk):
 
 
 def test_a_hint_fades_but_a_disclosure_does_not(desk: RiskDesk):
-    chat = ["What else?", "nice weather here"] * 8
+    chat = ["What else?", "we had soup and went to the park"] * 8
     assert assess(desk, "i'm just a burden to everyone", *chat).level == "none"
     assert assess(desk, "i want to die", *chat).level == "high"
 
@@ -170,7 +170,7 @@ def test_helplines_of_ones_own(tmp_path: Path):
 
 def test_nothing_is_kept_between_talks(desk: RiskDesk):
     assert assess(desk, "i want to die").level == "high"
-    assert assess(desk, "nice weather here").level == "none"
+    assert assess(desk, "we had soup and went to the park").level == "none"
 
 
 def test_a_short_talk_takes_about_a_millisecond(desk: RiskDesk):
