@@ -19,7 +19,7 @@ def test_seven_words_in_a_row_do_not():
 
 
 LOOSE = 12
-"""For lines written as people talk, where eight everyday words in a row ("I don't know what to do with my") are no copy."""
+"""For lines written as people talk, where eight everyday words in a row are no copy."""
 
 
 @pytest.fixture(scope="session")
