@@ -58,19 +58,26 @@ def eval_select(shared: Shared = SHARED, write: Write = None) -> None:
 @eval_app.command("risk")
 def eval_risk(
     test_set: Annotated[Path, typer.Option("--set", help="JSONL of labelled messages.")] = TEST_SET,
+    shared: Shared = SHARED,
     write: Write = None,
 ) -> None:
-    """Print recall and false positives of the risk check, patterns only and with the encoder.
+    """Print recall and false positives of the risk check, and how many calm turns it raises.
 
     With --write the figures replace what stands between the page's `figures` marks, e.g. in docs/safety.md.
     """
     from ..skills_bank.encoder import Encoder
     from ..skills_bank.risk import RiskDesk
-    from .risk_eval import evaluate, markdown
+    from .risk_eval import calm_rate, calm_turns, evaluate, markdown
 
     desk = RiskDesk.load()
-    reports = [evaluate(test_set, desk, encoder) for encoder in (None, Encoder.load(threads=2))]
-    figures = f"Run of {date.today().isoformat()}.\n\n" + "\n".join(markdown(report) for report in reports)
+    calm = calm_turns(shared)
+    parts = [f"Run of {date.today().isoformat()}.\n"]
+    for encoder in (None, Encoder.load(threads=2)):
+        raised = calm_rate(calm, desk, encoder)
+        parts.append(markdown(evaluate(test_set, desk, encoder)))
+        told = f"{raised.k} are raised ({raised.rate:.1%})"
+        parts.append(f"Of {raised.n} unflagged seeker turns of `valid`, read singly, {told}.\n")
+    figures = "\n".join(parts)
     if write is None:
         typer.echo(figures)
     else:

@@ -5,6 +5,7 @@
 """
 
 import json
+import random
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ from ..skills_bank.classify import read
 from ..skills_bank.conversation import as_conversation
 from ..skills_bank.errors import CorpusError
 from ..skills_bank.models import Proportion
-from .items import RiskLine
+from .items import RiskLine, turn_items
 
 if TYPE_CHECKING:
     from ..skills_bank.encoder import Encoder
@@ -106,6 +107,20 @@ def report(judged: Sequence[Judged], path: str, readers: str) -> RiskReport:
             (one for one in judged if one.category in {"hyperbole", *_ORDINARY}), lambda one: one.level != "none"
         ),
     )
+
+
+def calm_turns(shared: Path, count: int = 500, seed: int = 1) -> list[str]:
+    """Return a random sample of the seeker turns of `valid` that carry no flag.
+
+    Raises:
+        CorpusError: The corpus is absent under `shared`.
+    """
+    turns = [
+        item.turn.content
+        for item in turn_items(shared, ["valid"])
+        if item.turn and item.turn.role == "seeker" and not any(item.risk or ())
+    ]
+    return random.Random(seed).sample(turns, min(count, len(turns)))
 
 
 def calm_rate(texts: Iterable[str], desk: "RiskDesk", encoder: "Encoder | None" = None) -> Proportion:

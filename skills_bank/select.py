@@ -5,7 +5,7 @@ messages and the caller's arguments alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .advice import Ranked, order
 from .classify import SCENARIOS, STATES, Read, driving_phrases, notes, read, top_scenarios, top_states
@@ -47,19 +47,8 @@ class Query(NamedTuple):
     read: Read
     states: "np.ndarray"
     scenarios: "np.ndarray"
-    source: str
+    source: Literal["encoder", "caller"]
     notes: list[str]
-
-
-class Parts(NamedTuple):
-    """What a `Selector` is made of."""
-
-    bank: "Bank"
-    encoder: "Encoder"
-    facets: "Facets"
-    outcomes: OutcomeModel
-    weights: Weights
-    desk: RiskDesk
 
 
 class Selector:
@@ -76,7 +65,6 @@ class Selector:
     ) -> None:
         """Take the loaded parts; nothing is read from disk here."""
         self.bank = bank
-        self.parts = Parts(bank, encoder, facets, outcomes, weights, desk)
         self._encoder, self._outcomes, self._weights, self._desk = encoder, outcomes, weights, desk
         self._facets = facets
         self._skills: list[Skill] = list(bank.skills.values())
@@ -139,7 +127,7 @@ class Selector:
         return Selection(
             risk=risk,
             states=top_states(query.states),
-            states_source="caller" if state else "encoder",
+            states_source=query.source,
             skills=skills,
             note=" ".join(query.notes),
             bank_version=self.bank.version,

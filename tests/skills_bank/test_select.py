@@ -1,5 +1,6 @@
 """Selection over a small bank with the fake encoder: what the answer says, not how good the ranking is."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,20 @@ LINE = "I am so worried about the exam, I lie awake every night."
 
 
 @pytest.fixture
-def selector(bank_dir: Path, tmp_path: Path) -> Selector:
+def make_selector(bank_dir: Path, tmp_path: Path) -> Callable[[float], Selector]:
     encoder, bank = FakeEncoder(), Bank.load(bank_dir)
     facets = FacetIndex.open(tmp_path / "index", encoder).matrix(bank)
-    weights = Weights.load().model_copy(update={"min_score": 0.0, "min_similarity": -1.0})
-    return Selector(bank, encoder, facets, OutcomeModel.load(), weights, RiskDesk.load())  # pyright: ignore[reportArgumentType]
+
+    def make(min_similarity: float) -> Selector:
+        weights = Weights.load().model_copy(update={"min_score": 0.0, "min_similarity": min_similarity})
+        return Selector(bank, encoder, facets, OutcomeModel.load(), weights, RiskDesk.load())  # pyright: ignore[reportArgumentType]
+
+    return make
+
+
+@pytest.fixture
+def selector(make_selector: Callable[[float], Selector]) -> Selector:
+    return make_selector(-1.0)
 
 
 def test_the_answer_names_skill_reason_actions_and_pitfall(selector: Selector):
@@ -64,10 +74,8 @@ def test_it_abstains_below_min_score_and_says_what_to_do(selector: Selector):
     assert "No skill fits" in answer.note and "open question" in answer.note
 
 
-def test_what_is_far_from_every_skill_and_shows_no_feeling_is_off_topic(selector: Selector):
-    strict = Selector(
-        *selector.parts._replace(weights=selector.parts.weights.model_copy(update={"min_similarity": 0.9}))
-    )
+def test_what_is_far_from_every_skill_and_shows_no_feeling_is_off_topic(make_selector: Callable[[float], Selector]):
+    strict = make_selector(0.9)
     answer = strict.select("We live near the harbour and the shop opens at nine.")
     assert answer.skills == ()
     assert "unlike anything" in answer.note
