@@ -33,6 +33,7 @@ _ADDRESS = re.compile(
 )
 _TOLL_FREE = re.compile(r"\D*(?:1\D*)?8(?:00|33|44|55|66|77|88)\D")
 _MASK: dict[Kind, str] = {"email": "<EMAIL>", "phone": "<PHONE>", "address": "<ADDRESS>", "handle": "<HANDLE>"}
+_DIGIT = re.compile(r"\d")
 _FEWEST_DIGITS = 9
 """Shorter runs of digits are amounts, years, room and service numbers more often than somebody's phone."""
 
@@ -51,8 +52,14 @@ def scrub(text: str) -> tuple[str, Counter[Kind]]:
             return found
         return mask("phone")
 
-    text = _EMAIL.sub(lambda _: mask("email"), text)
-    text = _PERSONAL_URL.sub(lambda _: mask("handle"), text)
-    text = _HANDLE.sub(lambda _: mask("handle"), text)
-    text = _ADDRESS.sub(lambda _: mask("address"), text)
-    return _PHONE.sub(phone, text), counts
+    # Each pattern needs one of these characters; most lines have none of them, and looking for them costs nothing.
+    if "@" in text:
+        text = _EMAIL.sub(lambda _: mask("email"), text)
+    if "/" in text:
+        text = _PERSONAL_URL.sub(lambda _: mask("handle"), text)
+    if "@" in text:
+        text = _HANDLE.sub(lambda _: mask("handle"), text)
+    if _DIGIT.search(text):
+        text = _ADDRESS.sub(lambda _: mask("address"), text)
+        text = _PHONE.sub(phone, text)
+    return text, counts

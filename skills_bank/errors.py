@@ -9,6 +9,14 @@ EscError
   ModelError          the encoder's files are missing or do not match their checksum
   CorpusError         a file that is no dialogue corpus at all
   InputError          a caller's input that cannot be used, with the fix named
+  JobError            a job that cannot be started, resumed or read; or the bank is being built by another
+    JobNotFound       no job of that id is there
+  SkillWriteError     no valid skill came about for a cluster; `cluster` and `problems` say which and why
+  LLMError            a call to a language model gave no usable answer
+    LLMRefused        the server said no (4xx): a key, a model name or a request it does not take
+    LLMUnavailable    the server could not be reached or failed, and the retries are used up
+    LLMAnswerError    it answered, twice, but not with what was asked for; `reason` says why
+    BudgetError       a cap on calls, tokens or money is reached; nothing more is sent
 """
 
 from collections.abc import Iterable
@@ -58,3 +66,47 @@ class CorpusError(EscError):
 
 class InputError(EscError):
     """A caller's input that cannot be used; the message names the thing and the fix."""
+
+
+class LLMError(EscError):
+    """A call to a language model gave no usable answer."""
+
+
+class LLMRefused(LLMError):
+    """The server said no (a 4xx that does not pass by waiting): a key, a model name or a request it does not take."""
+
+
+class LLMUnavailable(LLMError):
+    """The server could not be reached, was over capacity or failed, and the retries are used up."""
+
+
+class LLMAnswerError(LLMError):
+    """The model answered, twice, but not with what was asked for; `reason` says why without quoting the dialogue."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"{where}: {reason}")
+
+
+class BudgetError(LLMError):
+    """A cap on calls, tokens or money is reached; nothing more is sent until the cap is raised."""
+
+
+class SkillWriteError(EscError):
+    """No valid skill came about for a cluster; `problems` names each fault of the last draft."""
+
+    def __init__(self, cluster: str, problems: Iterable[str]) -> None:
+        self.cluster = cluster
+        self.problems = tuple(problems)
+        super().__init__(f"No valid skill for cluster {cluster}: " + "; ".join(self.problems))
+
+
+class JobError(EscError):
+    """A job that cannot be started, resumed or read; or another one is at work on the same bank."""
+
+
+class JobNotFound(JobError):
+    """No job of that id is there."""
+
+    def __init__(self, job: str, known: Iterable[str]) -> None:
+        super().__init__(f"No job {job!r}. Newest jobs: {', '.join(known) or 'none'}.")
