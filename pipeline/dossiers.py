@@ -344,8 +344,10 @@ def dossier(
     kept: Sequence[Prototype],
     units: Sequence[InterventionUnit],
     found: Sequence[Moment],
+    *,
+    rules: bool = True,
 ) -> str:
-    """Return the dossier of one cluster as markdown."""
+    """Return the dossier of one cluster as markdown, with or without the rules of writing at its end."""
     cells = set(cluster.prototypes)
     by_cell = index(kept)
     own = [by_cell[cell] for cell in cluster.prototypes]
@@ -353,7 +355,7 @@ def dossier(
     overall: Counter = Counter()
     for p in kept:
         overall.update(p.scenarios)
-    rules = files("esc_skills.pipeline").joinpath("author.prompt.md").read_text(encoding="utf-8")
+    how_to = files("esc_skills.pipeline").joinpath("author.prompt.md").read_text(encoding="utf-8")
     n = sum(p.n for p in own)
     positive, negative = sum(p.positive.k for p in own), sum(p.negative.k for p in own)
     blocks = [
@@ -369,7 +371,7 @@ def dossier(
         _ranking(own, inside),
         _snippets(inside, cells),
         _neighbours(cluster, clustering),
-        [rules],
+        *([[how_to]] if rules else []),
     ]  # fmt: skip
     return "\n\n".join("\n".join(block).rstrip() for block in blocks) + "\n"
 
