@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .cli_annotator import eval_annotator, fit_change_command
+
 if TYPE_CHECKING:
     from ..skills_bank.bank import Bank
     from ..skills_bank.encoder import Encoder
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
 eval_app = typer.Typer(help="Measure what is shipped; the figures of docs/.", no_args_is_help=True)
 fit_app = typer.Typer(help="Fit what selection knows, on train + failed.", no_args_is_help=True)
 train_app = typer.Typer(help="Train the encoder (needs the `train` extra).", invoke_without_command=True)
+
+eval_app.command("annotator")(eval_annotator)
+fit_app.command("change")(fit_change_command)
 
 Shared = Annotated[
     Path, typer.Option(help="Folder that holds data/esconv and data/annotations.", envvar="ESC_SHARED_DIR")

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..skills_bank.errors import CorpusError
 from ..skills_bank.taxonomy import ESCONV_STRATEGIES
-from .labels import DialogueLabels, load_labels
+from .labels import SPLITS, DialogueLabels, load_labels, source_of
 from .scrub import Kind, scrub
 
 Form = Literal["jsonl", "original", "hugging-face"]
@@ -117,26 +117,54 @@ class _Malformed(Exception):
     """A dialogue that cannot be used; the message is the reason that is counted."""
 
 
-class _Reader:
-    """Turns raw records into dialogues and keeps the counts."""
+class CorpusReader:
+    """Reads files one dialogue at a time and keeps the counts; the dialogues themselves are handed out, not kept.
+
+    `skipped`, `scrubbed`, `renamed` and `forms` say what `Corpus` says, of what was read so far.
+    """
 
     def __init__(self) -> None:
         self.scrubbed: Counter[Kind] = Counter()
         self.renamed: Counter[str] = Counter()
         self.skipped: list[Skipped] = []
-        self.dialogues: list[Dialogue] = []
+        self.forms: dict[str, Form] = {}
         self._seen: set[str] = set()
 
-    def add(self, where: str, fallback: Mapping[str, str], record: Any) -> None:
+    def read(self, *paths: Path) -> Iterator[Dialogue]:
+        """Yield the dialogues of files, or folders of files, in any known form.
+
+        Files of lines are read line by line; a file that is one JSON list is held whole while it is read.
+
+        Raises:
+            CorpusError: A path holds no file, or a file holds not one usable dialogue (raised at its end).
+        """
+        for path in (file for given in paths for file in _files(given)):
+            found, skips = 0, len(self.skipped)
+            for i, (form, record, fallback) in enumerate(_records(path)):
+                dialogue = self._take(f"{path.name}, dialogue {i + 1}", fallback, record)
+                if dialogue is None:
+                    continue
+                found += 1
+                if self.forms.get(path.name) != "hugging-face":  # one such line tells the form of the file
+                    self.forms[path.name] = form
+                yield dialogue
+            if not found:
+                reasons = Counter(skip.reason for skip in self.skipped[skips:])
+                why = "; ".join(f"{reason} ({n}x)" for reason, n in reasons.most_common(3)) or "it is empty"
+                raise CorpusError(
+                    f"{path} is no dialogue corpus: {why}. See docs/build.md for the forms that are read."
+                )
+
+    def _take(self, where: str, fallback: Mapping[str, str], record: Any) -> Dialogue | None:
         try:
             dialogue = self._dialogue(record, fallback)
             if dialogue.id in self._seen:
                 raise _Malformed("an id that was read before")
         except _Malformed as error:
             self.skipped.append(Skipped(where=where, reason=str(error)))
-            return
+            return None
         self._seen.add(dialogue.id)
-        self.dialogues.append(dialogue)
+        return dialogue
 
     def _dialogue(self, record: Any, fallback: Mapping[str, str]) -> Dialogue:
         if not isinstance(record, dict):
@@ -201,8 +229,10 @@ def _feedback(raw: Any) -> int | None:
 
 
 def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines that hold anything; only a line end ends one, since a JSON string may hold U+2028 as it is."""
     try:
-        yield from path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8-sig") as file:
+            yield from (line for line in file if not line.isspace())
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path} is no text file in UTF-8 ({error.reason} at byte {error.start}).") from error
 
@@ -214,11 +244,11 @@ def _parsed(line: str) -> Any:
         return None
 
 
-def _whole(text: str) -> list[Any] | None:
-    try:
-        value = json.loads(text)
-    except ValueError:
+def _whole(path: Path) -> list[Any] | None:
+    """Return the file as one JSON list, or None where it is none; other files are not read beyond their first line."""
+    if not next(_lines(path), "").lstrip().startswith("["):
         return None
+    value = _parsed("".join(_lines(path)))
     return value if isinstance(value, list) else None
 
 
@@ -237,24 +267,39 @@ def _original_head(path: Path) -> Callable[[int], dict[str, str]]:
     }  # fmt: skip
 
 
+def _split_of(path: Path) -> str:
+    return next((split for split in (*SPLITS, "test") if split in path.stem.lower()), path.stem)
+
+
 def _split_head(path: Path) -> Callable[[int], dict[str, str]]:
     """Return id, source and split by line: our labels keep the order of the Hugging Face splits."""
-    split = next((s for s in ("train", "valid", "test", "failed") if s in path.stem.lower()), path.stem)
+    split = _split_of(path)
     ids = [labels.id for labels in load_labels() if labels.split == split]
-    source = "FailedESConv" if split == "failed" else "ESConv"
     return lambda i: {
-        "id": ids[i] if i < len(ids) else f"{path.stem}-{i:04d}", "source": source, "split": split,
+        "id": ids[i] if i < len(ids) else f"{path.stem}-{i:04d}", "source": source_of(split), "split": split,
     }  # fmt: skip
 
 
-def _records(path: Path) -> tuple[Form, list[Any], Callable[[int], dict[str, str]]]:
-    text = "\n".join(_lines(path))
-    if (whole := _whole(text)) is not None:
-        return "original", whole, _original_head(path)
-    records = [_parsed(line) for line in text.splitlines() if line.strip()]
-    if any(_is_hugging_face(record) for record in records):
-        return "hugging-face", records, _split_head(path)
-    return "jsonl", records, _split_head(path)
+def _own_head(path: Path) -> Callable[[int], dict[str, str]]:
+    """Return what a line of our own form is called that says nothing of itself: it is nobody's known dialogue."""
+    return lambda i: {"id": f"{path.stem}-{i:04d}", "source": "other", "split": path.stem}
+
+
+def _records(path: Path) -> Iterator[tuple[Form, Any, dict[str, str]]]:
+    """Yield each record with the form it has, and what it is called where it does not say so itself."""
+    if (whole := _whole(path)) is not None:
+        # Numbering by place is ESConv's alone: somebody else's list of dialogues must not pass for it.
+        head = _original_head(path) if "esconv" in path.name.lower() else _own_head(path)
+        for i, record in enumerate(whole):
+            yield "original", record, head(i)
+        return
+    theirs, own = _split_head(path), _own_head(path)
+    for i, line in enumerate(_lines(path)):
+        record = _parsed(line)
+        if _is_hugging_face(record):
+            yield "hugging-face", record, theirs(i)
+        else:
+            yield "jsonl", record, own(i)
 
 
 def _files(path: Path) -> list[Path]:
@@ -274,25 +319,24 @@ def read_corpus(*paths: Path) -> Corpus:
     Raises:
         CorpusError: A path holds no file, or a file holds not one usable dialogue.
     """
-    reader = _Reader()
-    forms: dict[str, Form] = {}
-    for path in (file for given in paths for file in _files(given)):
-        form, records, head = _records(path)
-        before, skips = len(reader.dialogues), len(reader.skipped)
-        for i, record in enumerate(records):
-            reader.add(f"{path.name}, dialogue {i + 1}", head(i), record)
-        if len(reader.dialogues) == before:
-            reasons = Counter(skip.reason for skip in reader.skipped[skips:])
-            why = "; ".join(f"{reason} ({n}x)" for reason, n in reasons.most_common(3)) or "it is empty"
-            raise CorpusError(f"{path} is no dialogue corpus: {why}. See docs/build.md for the forms that are read.")
-        forms[path.name] = form
+    reader = CorpusReader()
+    dialogues = tuple(reader.read(*paths))
     return Corpus(
-        dialogues=tuple(reader.dialogues),
-        forms=forms,
+        dialogues=dialogues,
+        forms=reader.forms,
         skipped=tuple(reader.skipped),
         scrubbed=dict(reader.scrubbed),
         renamed=dict(reader.renamed),
     )
+
+
+def iter_corpus(*paths: Path) -> Iterator[Dialogue]:
+    """Yield the dialogues of `paths` one at a time; use a `CorpusReader` to learn what was skipped on the way.
+
+    Raises:
+        CorpusError: A path holds no file, or a file holds not one usable dialogue.
+    """
+    return CorpusReader().read(*paths)
 
 
 def misfits(labels: Iterable[DialogueLabels], dialogues: Mapping[str, Dialogue]) -> list[Skipped]:

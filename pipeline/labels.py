@@ -26,13 +26,17 @@ FLAGS: tuple[Flag, ...] = ("self_harm", "harm_or_abuse")
 BUILD_SPLITS: tuple[Split, ...] = ("train", "failed")
 """What the bank is built from. `valid` is for tuning alone."""
 SPEAKERS = ("seeker", "supporter")
-SOURCE_OF: dict[Split, Literal["ESConv", "FailedESConv"]] = {
-    "train": "ESConv",
-    "valid": "ESConv",
-    "failed": "FailedESConv",
-}
+Source = Literal["ESConv", "FailedESConv", "other"]
+OTHER_SPLIT = "other"
+"""Split of a dialogue that is from elsewhere."""
+_SOURCES: dict[str, Source] = {"train": "ESConv", "valid": "ESConv", "test": "ESConv", "failed": "FailedESConv"}
 _NONE = -1
 _MOST = 3  # at most three scenarios a dialogue and three actions a turn (annotation guidelines)
+
+
+def source_of(split: str) -> Source:
+    """Return the corpus whose split this is."""
+    return _SOURCES.get(split, "other")
 
 
 class _Frozen(BaseModel):
@@ -55,14 +59,15 @@ class DialogueLabels(_Frozen):
     """The labels of one dialogue; the first scenario is the primary one."""
 
     id: str
-    split: Split
+    split: str
+    """One of `SPLITS` for the shipped labels; anything else for dialogues that were annotated since."""
     scenarios: tuple[Scenario, ...]
     turns: tuple[TurnLabels, ...]
 
     @property
-    def source(self) -> Literal["ESConv", "FailedESConv"]:
+    def source(self) -> Source:
         """Corpus the dialogue comes from."""
-        return SOURCE_OF[self.split]
+        return source_of(self.split)
 
 
 def read_annotations(folder: Path, splits: Iterable[Split] = SPLITS) -> list[DialogueLabels]:
@@ -93,9 +98,15 @@ def _padded(kind: Any, values: Sequence[str]) -> list[int]:
 
 
 def write_labels(labels: Iterable[DialogueLabels], path: Path) -> None:
-    """Write `labels` as the compact Parquet file (zstd, codes in the narrowest integer)."""
+    """Write `labels` as the compact Parquet file (zstd, codes in the narrowest integer).
+
+    Raises:
+        CorpusError: A dialogue is of no split of ours.
+    """
     rows: list[tuple[Any, ...]] = []
     for dialogue in labels:
+        if dialogue.split not in SPLITS:
+            raise CorpusError(f"{dialogue.id} is of split {dialogue.split!r}; the labels file holds {SPLITS} alone.")
         head = (dialogue.id, SPLITS.index(dialogue.split), *_padded(Scenario, dialogue.scenarios))
         for turn in dialogue.turns:
             flags = sum(1 << FLAGS.index(flag) for flag in turn.flags)

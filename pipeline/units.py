@@ -5,11 +5,11 @@ from functools import lru_cache
 from itertools import pairwise
 
 from ..skills_bank.models import InterventionUnit
-from .labels import BUILD_SPLITS, DialogueLabels, Split, load_labels
+from .labels import BUILD_SPLITS, DialogueLabels, load_labels
 
 
 def units(
-    labels: Iterable[DialogueLabels] | None = None, splits: Collection[Split] = BUILD_SPLITS
+    labels: Iterable[DialogueLabels] | None = None, splits: Collection[str] = BUILD_SPLITS
 ) -> list[InterventionUnit]:
     """Return the intervention units of `labels` (default: the shipped ones) in the chosen splits, in corpus order.
 
@@ -22,7 +22,7 @@ def units(
 
 
 @lru_cache(maxsize=4)
-def _shipped(splits: tuple[Split, ...]) -> tuple[InterventionUnit, ...]:
+def _shipped(splits: tuple[str, ...]) -> tuple[InterventionUnit, ...]:
     return tuple(units(load_labels(), splits))
 
 
