@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..skills_bank.errors import CorpusError, InputError
+from .cli_build_all import add_commands
 from .clusters import DEFAULT_CLUSTERS
 from .fetch import BASE_URL
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from .corpus import Corpus, Dialogue
     from .labels import DialogueLabels
 
-build_app = typer.Typer(help="From labelled dialogues to situations, dossiers and evidence.", no_args_is_help=True)
+build_app = typer.Typer(help="From dialogues to a bank, at once or stage by stage.", no_args_is_help=True)
 corpus_app = typer.Typer(help="Fetch and check dialogue corpora.", no_args_is_help=True)
+add_commands(build_app)
 console = Console(stderr=True)
 """Progress and tables go to stderr; stdout is for paths and data."""
 

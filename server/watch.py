@@ -285,6 +285,10 @@ class LiveBank:
         )
         return BankHistory(versions=versions[:limit], total=len(versions), bank_version=active)
 
+    def root(self) -> Path:
+        """Return the folder that a new version of the bank is written to."""
+        return self._loader.store().root
+
     async def rollback(self, version: str) -> Rollback:
         """Make `version` the active one and serve it.
 

@@ -21,10 +21,11 @@ async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     return (await client.call_tool(tool, arguments)).structured_content
 
 
-async def test_the_six_tools_are_described_for_a_model(client):
+async def test_the_tools_are_described_for_a_model(client):
     tools = {tool.name: tool for tool in await client.list_tools()}
     assert set(tools) == {
         "classify_seeker_state", "select_skill", "list_skills", "read_skill", "bank_history", "rollback_bank",
+        "build_bank", "build_status", "cancel_build",
     }  # fmt: skip
     for tool in tools.values():
         assert "Call it" in tool.description, tool.name
@@ -32,8 +33,9 @@ async def test_the_six_tools_are_described_for_a_model(client):
         assert tool.annotations.title and tool.annotations.open_world_hint is False
         for name, parameter in tool.input_schema["properties"].items():
             assert len(parameter.get("description", "")) > 15, f"{tool.name}.{name}"
-    assert all(tools[name].annotations.read_only_hint for name in tools if name != "rollback_bank")
-    assert tools["rollback_bank"].annotations.destructive_hint
+    writing = {name for name, tool in tools.items() if not tool.annotations.read_only_hint}
+    assert writing == {"rollback_bank", "build_bank", "cancel_build"}
+    assert all(tools[name].annotations.destructive_hint for name in ("rollback_bank", "build_bank"))
     for name in ("classify_seeker_state", "select_skill"):
         assert "`risk` first" in tools[name].description
 
