@@ -23,6 +23,8 @@ LAZY = {
     "eval": ("esc_skills.pipeline.cli_eval", "Measure what is shipped; the figures of docs/."),
     "fit": ("esc_skills.pipeline.cli_eval", "Fit what selection knows, on train + failed."),
     "train": ("esc_skills.pipeline.cli_eval", "Train the encoder."),
+    "profiles": ("esc_skills.simulator.cli", "Profiles of simulated seekers: compose, check, show, report."),
+    "sage": ("esc_skills.simulator.cli", "Recorded SAGE runs: replay them and count their figures."),
 }
 """Sub-commands by the module that holds them; its attribute `<name>_app`, or `app`, is loaded when one is called."""
 
