@@ -83,7 +83,12 @@ class RealParts:
     @property
     def engine(self) -> Engine:
         """Where annotation runs."""
-        return LocalEngine()
+        if self._plan.engine == "local":
+            return LocalEngine()
+        from .ray_engine import RayEngine, RaySettings
+
+        settings = RaySettings()
+        return RayEngine(settings.ray_address, settings.ray_in_flight)
 
     @property
     def recipe(self) -> Recipe:

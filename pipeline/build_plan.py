@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .llm.settings import LLMSettings
 
 Maker = Literal["local", "llm"]
-EngineName = Literal["local"]
+EngineName = Literal["local", "ray"]
 Skills = int | Literal["auto"]
 DEFAULT_SKILLS = 27
 """As many as Zhu et al. 2026 report."""
@@ -99,6 +99,7 @@ def plan_build(
     annotator: Maker = "local",
     writer: Maker = "local",
     skills: Skills = DEFAULT_SKILLS,
+    engine: EngineName = "local",
     limits: Limits | None = None,
     batches: bool = False,
 ) -> BuildPlan:
@@ -110,6 +111,7 @@ def plan_build(
         annotator: Who labels the dialogues.
         writer: Who writes the skills.
         skills: How many; `auto` chooses.
+        engine: Where annotation runs.
         limits: The most that model calls may take.
         batches: Whether to annotate through the Message Batches API.
 
@@ -128,11 +130,16 @@ def plan_build(
     models = _models(annotator, writer)
     if batches and annotator != "llm":
         raise InputError("Batches are for the annotator 'llm'; leave them out.")
+    if engine == "ray":
+        from .ray_engine import check_ray
+
+        check_ray(annotator)
     return BuildPlan(
         corpus=tuple(_read(path) for path in corpus_files(corpus)),
         annotator=annotator,
         writer=writer,
         skills=skills,
+        engine=engine,
         bank=place.root,
         limits=limits or Limits(),
         batches=batches,

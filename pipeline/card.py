@@ -59,7 +59,6 @@ def model_card(report: "TrainReport") -> str:
         _classes(measured.scenarios),
         "## Confusion of states (rows: label, columns: prediction)\n",
         _confusion(measured.confusion),
-        _risk(report),
         _LIMITS,
     ]
     return "\n".join(parts)
@@ -98,16 +97,6 @@ def _confusion(matrix: Sequence[Sequence[int]]) -> str:
     codes = [f"{code}{i + 1}" for i, code in enumerate(codes)]
     rows = [(f"`{state}` {codes[i]}", *map(str, matrix[i])) for i, state in enumerate(STATES)]
     return _table(("", *codes), rows)
-
-
-def _risk(report: "TrainReport") -> str:
-    scores = report.evaluation.risk
-    if not scores:
-        return ""
-    rows = [(s.kind, f"{s.auc:.3f}", str(s.positive), str(s.negative)) for s in scores]
-    table = _table(("kind", "ROC AUC", "positive lines", "other lines"), rows)
-    title = "## Risk head, alone, on composed lines by a writer it was not trained on\n"
-    return f"{title}\n{table}\nIt is one of two detectors; `docs/safety.md` has the figures of both on the test set.\n"
 
 
 _HEAD = """# The encoder: model card
@@ -162,8 +151,9 @@ batches of like length. Weights are averaged over the steps (exponential moving 
 that average after the first epoch and at the end (Wortsman et al. 2022), which is better on unseen dialogues than
 either.
 
-At the end the risk reading is fitted on the frozen trunk (L-BFGS), which for it is pooled after every layer: the
-composed lines of six writers, all flagged corpus turns and a sample of unflagged ones.
+At the end the risk reading is fitted on the frozen trunk, which for it is pooled after every layer: a kernel machine
+(`pipeline/risk_head.py`) over the composed lines of fifteen writers and a sample of unflagged corpus turns.
+`docs/safety.md` has the figures of it and of the other readers on the test set.
 
 Values: {recipe}.
 """

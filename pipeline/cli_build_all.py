@@ -49,7 +49,9 @@ def build_all(
     annotator: Annotated[Maker, typer.Option(help="Who labels: the shipped encoder, or a model.")] = "local",
     writer: Annotated[Maker, typer.Option(help="Who writes the skills: our library of lines, or a model.")] = "local",
     skills: Annotated[str, typer.Option(help="How many skills, or 'auto'.")] = str(DEFAULT_SKILLS),
-    engine: Annotated[EngineName, typer.Option(help="Where annotation runs.")] = "local",
+    engine: Annotated[
+        EngineName, typer.Option(help="Where annotation runs: here, or on a Ray cluster (docs/ray.md).")
+    ] = "local",
     bank: Annotated[
         Path | None, typer.Option(help="Bank folder that gets the new version (ESC_BANK_DIR, the user's).")
     ] = None,
@@ -79,9 +81,10 @@ def build_all(
             annotator=annotator,
             writer=writer,
             skills=_skills(skills),
+            engine=engine,
             limits=limits,
             batches=batches,
-        ).model_copy(update={"engine": engine})
+        )
         if dry_run:
             _tell_plan(plan, root)
             return

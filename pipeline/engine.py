@@ -1,4 +1,4 @@
-"""Where annotation runs: in this process, or (extra `ray`, to come) on the workers of a cluster.
+"""Where annotation runs: in this process, or (`ray_engine.py`) on the workers of a Ray cluster.
 
 The rest of a build is minutes on one core and always runs here. An engine gets a recipe rather than an annotator,
 because a worker on another machine has to make its own: sessions and connections do not travel.

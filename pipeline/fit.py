@@ -19,7 +19,7 @@ from ..skills_bank.encoder import EMBEDDING_SIZE, RISK_OUTPUTS, Encoded, Speller
 from ..skills_bank.taxonomy import ESCONV_STRATEGIES, ResponseChange, Scenario, SeekerState, SupportAction
 from .items import PRIMARY_WEIGHT, Item, dialogue_items, taxonomy_items, teacher_texts, turn_items
 from .labels import BUILD_SPLITS
-from .network import DEEP_SIZE, Network, load_trunk
+from .network import Network, load_trunk
 
 
 class Recipe(NamedTuple):
@@ -46,8 +46,6 @@ class Recipe(NamedTuple):
     """Epochs after which the weights are kept for the mean."""
     early_share: float = 0.5
     """Their weight in the mean."""
-    calm_turns: int = 1500
-    risk_decay: float = 0.01
 
 
 LOSS_WEIGHTS = {
@@ -343,48 +341,3 @@ def _schedule(step: int, total: int, warm_up: float) -> float:
     if step < warm:
         return (step + 1) / warm
     return 1.0 - 0.97 * (step - warm) / max(1, total - warm)
-
-
-def fit_risk(network: Network, data: Material, lines: Sequence[Item], speller: Speller, recipe: Recipe) -> None:
-    """Fit the risk head on the frozen trunk: composed lines, flagged corpus turns and a sample of calm ones.
-
-    The lines do not train the trunk, which would soon know them by heart and tell the head nothing about new ones.
-    Corpus turns without a flag are subsampled; their sheer number would otherwise decide where the boundary lies.
-    """
-    corpus = [i for i, item in enumerate(data.items) if item.risk is not None]
-    flagged = [i for i in corpus if any(data.items[i].risk or ())]
-    calm = sorted(set(corpus) - set(flagged))
-    chosen = flagged + random.Random(recipe.seed).sample(calm, min(recipe.calm_turns, len(calm)))
-    inputs = [data.inputs[i] for i in chosen] + spell(speller, lines)
-    goal = torch.cat([data.goal.risk[chosen], targets(lines).risk])
-    features = deep_features(network, inputs)
-    centre, spread = features.mean(0), features.std(0) + 1e-6
-    scaled = (features - centre) / spread
-    head = nn.Linear(features.shape[1], goal.shape[1])
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    solver = torch.optim.LBFGS(head.parameters(), max_iter=200, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        solver.zero_grad()
-        cost = nn.functional.binary_cross_entropy_with_logits(
-            head(scaled), goal, pos_weight=torch.tensor(RISK_POSITIVE)
-        )
-        cost = cost + recipe.risk_decay * head.weight.pow(2).sum()
-        cost.backward()
-        return cost
-
-    solver.step(closure)
-    with torch.no_grad():  # fold the scaling in, so that the network needs no statistics of its own
-        network.risk.weight.copy_(head.weight / spread)
-        network.risk.bias.copy_(head.bias - (head.weight * (centre / spread)).sum(1))
-
-
-def deep_features(network: Network, inputs: Sequence[Encoded]) -> Tensor:
-    """Return what the risk reading reads, one row per input."""
-    network.eval()
-    found = torch.zeros(len(inputs), DEEP_SIZE)
-    with torch.no_grad():
-        for group in batches([len(item.ids) for item in inputs], 4096, None):
-            found[group] = network.pool(*_arrays([inputs[i] for i in group]))[1]
-    return found

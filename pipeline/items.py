@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ..skills_bank.encoder import RISK_KINDS, Turn
+from ..skills_bank.encoder import Turn
 from ..skills_bank.errors import CorpusError
 from ..skills_bank.models import Message
 from ..skills_bank.taxonomy import (
@@ -30,8 +30,11 @@ from ..skills_bank.taxonomy import (
 from .corpus import Dialogue, read_corpus
 from .labels import DialogueLabels, Split, TurnLabels, read_annotations
 
-RISK_WRITERS = ("train", "dev", "extra", "writer_a", "writer_b", "writer_c")
-"""Files of composed risk lines to train on, each by another writer."""
+RISK_SEEN = ("train", "dev", "extra", "first", *(f"writer_{letter}" for letter in "abcdefg"))
+"""Files of composed risk lines by writers whose lines were read when the patterns were written."""
+RISK_UNSEEN = ("second", *(f"writer_{letter}" for letter in "hij"))
+"""Files by writers whose lines nobody looked at when the patterns were written; on these the signs are joined."""
+RISK_WRITERS = RISK_SEEN + RISK_UNSEEN
 
 
 def risk_lines_path(name: str) -> Path:
@@ -40,8 +43,6 @@ def risk_lines_path(name: str) -> Path:
 
 
 RISK_TRAIN = tuple(map(risk_lines_path, RISK_WRITERS))
-RISK_FIRST = risk_lines_path("first")
-"""By one more writer: nothing is trained on it; signs are joined and thresholds set on it."""
 PRIMARY_WEIGHT = 3.0  # the primary scenario counts as much as three of the others in the target distribution
 FLAGGED_HARM = 0.5  # the corpus flag "harm_or_abuse" does not say which of the two kinds it is
 RISK_TARGET = {"none": 0.0, "elevated": 0.8, "high": 1.0}
@@ -113,15 +114,6 @@ def taxonomy_items() -> list[Item]:
     return items
 
 
-def risk_items(path: Path) -> list[Item]:
-    """Return the composed risk lines of a JSONL file.
-
-    Raises:
-        CorpusError: The file is absent.
-    """
-    return [_risk_item(line) for line in read_risk_lines(path)]
-
-
 def read_risk_lines(path: Path) -> list[RiskLine]:
     """Read a JSONL file of composed risk lines.
 
@@ -132,14 +124,6 @@ def read_risk_lines(path: Path) -> list[RiskLine]:
         raise CorpusError(f"No risk lines at {path}. They ship with the package as pipeline/risk_lines.*.jsonl.")
     rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     return [RiskLine.model_validate({key: row.get(key) for key in RiskLine.model_fields}) for row in rows]
-
-
-def _risk_item(line: RiskLine) -> Item:
-    *before, last = line.messages
-    turn = Turn(last.role, last.content, tuple((m.role, m.content) for m in before[-2:]))
-    target = RISK_TARGET[line.level]
-    harm, others, abuse = (target if line.kind == kind else 0.0 for kind in RISK_KINDS)
-    return Item(turn=turn, group=f"risk:{line.category}", risk=(harm, others, abuse, float(line.level == "high")))
 
 
 def _labelled(shared: Path, splits: Iterable[Split]) -> Iterator[tuple[DialogueLabels, Dialogue]]:

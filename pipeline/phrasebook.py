@@ -6,7 +6,7 @@ that answers nothing in particular reads like one. A cell may say instead why th
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -165,10 +165,17 @@ class Phrasebook(_Frozen):
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield every line somebody speaks, with its place."""
+        yield from self._lines(("seeker", "say", "reply", "also", "slip", "answer"))
+
+    def seeker_lines(self) -> Iterator[tuple[str, str]]:
+        """Yield every line a seeker speaks, with its place: its action and state, its state, or its change."""
+        yield from self._lines(("seeker", "reply", "answer"))
+
+    def _lines(self, fields: Iterable[str]) -> Iterator[tuple[str, str]]:
         for action, phrases in self.actions.items():
             for state, cell in phrases.cells.items():
                 if isinstance(cell, Cell):
-                    for field in ("seeker", "say", "reply", "also", "slip", "answer"):
+                    for field in fields:
                         yield f"{action}, {state}, {field}", getattr(cell, field)
         for state, phrases in self.states.items():
             yield from ((f"{state}, lines", line) for line in (*phrases.early.lines, *phrases.late.lines))

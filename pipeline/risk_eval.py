@@ -172,7 +172,11 @@ def _read(path: Path) -> list[tuple[str, RiskLine]]:
 
 
 def _judge(name: str, line: RiskLine, desk: "RiskDesk", encoder: "Encoder | FakeEncoder | None") -> Judged:
-    risk = _assess(list(line.messages), desk, encoder)
+    return judged(name, line, _assess(list(line.messages), desk, encoder))
+
+
+def judged(name: str, line: RiskLine, risk: "Risk") -> Judged:
+    """Return a line beside what was said of it."""
     return Judged(
         id=name,
         category=line.category,

@@ -1,254 +1,167 @@
-"""Fits the weights of `skills_bank/risk_reader.py` on composed lines and calm corpus turns.
+"""`esc-skills fit risk`: the encoder's risk head, the n-gram reader and the sum that joins them with the patterns.
 
-`python -m esc_skills.pipeline.risk_fit` writes `skills_bank/risk_reader.json`. Vocabulary: n-grams of composed lines
-alone. Corpus turns that carry no flag serve as further negatives; nothing of their text is kept.
+Head and reader are fitted twice: once for each group of writers on the lines of all others, so that joining and
+thresholds rest on what is said of lines by somebody unknown, and once on all lines, to be shipped. The joins use only
+writers whose lines nobody had seen when the patterns were written.
 """
 
 import json
 import random
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from pydantic import BaseModel
 
-from ..skills_bank.conversation import as_conversation
-from ..skills_bank.encoder import RISK_KINDS, Encoder
-from ..skills_bank.risk import Join, Joins, RiskDesk, log_odds
-from ..skills_bank.risk_patterns import RANK, load_patterns
-from ..skills_bank.risk_reader import OUTPUTS, ReaderWeights, char_grams, load_reader, windows, word_grams
-from .items import RISK_FIRST, RISK_TRAIN, RiskLine, read_risk_lines, turn_items
+from ..skills_bank.encoder import Turn
+from ..skills_bank.models import Message
+from ..skills_bank.risk_patterns import load_patterns
+from ..skills_bank.risk_reader import RiskReader, Scores, load_reader
+from ..skills_bank.taxonomy import ResponseChange, SeekerState, SupportAction
+from .items import RISK_UNSEEN, RISK_WRITERS, RiskLine, read_risk_lines, risk_lines_path, turn_items
+from .phrasebook import load_phrases
+from .risk_head import RiskHead, TrunkReader, fit_head, graft
+from .risk_joins import Signs, fit_joins, settle_thresholds, strengths
+from .risk_ngrams import CALM_WEIGHT, Sample, calm_samples, composed_samples, fit_reader, goals
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Floats = np.ndarray
-
-KEPT_WORDS, KEPT_CHARS = 12000, 8000
-STRENGTH = 5.0
-"""Inverse regularisation of the logistic regressions (scikit-learn's C)."""
-MOST_FALSE = 0.06
-"""Most false positives on hyperbole and ordinary distress of `first`; the published bound is 0.08."""
-EXPLICIT = 0.98
-"""Of the explicit lines of `first` that are caught at all, the least share that must come out high."""
+FOLDS = 5
+EVERYDAY = "everyday_"
 CALM_TURNS = 4000
-CALM_WEIGHT = 0.25
+CALM_ROWS = 2500
+"""Calm turns that the head is fitted on; each costs as much as a composed line."""
+
+RARE_WEIGHT = 2.5
+"""Of a line on harm to others or on abuse: there are ten on self-harm for one of them."""
 
 
-class Sample(NamedTuple):
-    """One turn with its goals."""
+class Material:
+    """The composed lines that can be read by themselves, and calm corpus turns, with all that is fitted on."""
 
-    words: list[str]
-    goals: tuple[bool, bool, bool, bool]
-    weight: float
-    composed: bool
+    def __init__(self, shared: Path, folder: Path) -> None:
+        written = [(name, line) for name in RISK_WRITERS for line in read_risk_lines(risk_lines_path(name))]
+        single = [(name, line) for name, line in written if len(line.messages) == 1] + everyday_lines()
+        self.writers = np.array([name for name, _ in single])
+        self.lines: list[RiskLine] = [line for _, line in single]
+        self.goals = np.array([goals(line) for line in self.lines], dtype=np.float32)
+        calm = calm_turns(shared)
+        self._rare = np.max(self.goals[:, 1:3], axis=1) > 0
+        self._calm_samples: list[Sample] = calm_samples([turn.content for turn in calm])
+        trunk = TrunkReader(folder)
+        self.features = trunk.read([Turn("seeker", line.messages[0].content) for line in self.lines])
+        self._calm_features = trunk.read(calm[:CALM_ROWS])
 
+    def reader(self, chosen: np.ndarray) -> RiskReader:
+        """Return an n-gram reader fitted on the chosen lines."""
+        lines = [line for line, take in zip(self.lines, chosen, strict=True) if take]
+        return RiskReader(fit_reader(composed_samples(lines) + self._calm_samples))
 
-def composed_samples(lines: Sequence[RiskLine]) -> list[Sample]:
-    """Return the lines whose last turn can be read by itself; answers to a question are for the patterns."""
-    return [_sample(line) for line in lines if len(line.messages) == 1]
-
-
-def _sample(line: RiskLine) -> Sample:
-    words = [word for window in windows(line.messages[-1].content) for word in window]
-    goals = (*(line.kind == kind for kind in OUTPUTS[:3]), line.kind == "self_harm" and line.level == "high")
-    return Sample(words, goals, 1.0, True)  # pyright: ignore[reportArgumentType]
-
-
-def calm_samples(shared: Path, count: int = CALM_TURNS, seed: int = 0) -> list[Sample]:
-    """Return seeker turns of the training corpus that carry no flag."""
-    items = turn_items(shared, ["train"])
-    turns = [
-        item.turn.content for item in items if item.turn and item.turn.role == "seeker" and not any(item.risk or ())
-    ]
-    chosen = random.Random(seed).sample(turns, min(count, len(turns)))
-    calm = (False, False, False, False)
-    return [Sample(words, calm, CALM_WEIGHT, False) for text in chosen for words in windows(text)]
-
-
-def fit(samples: Sequence[Sample]) -> ReaderWeights:
-    """Return weights fitted on the samples; the vocabulary comes from composed samples and is pruned once."""
-    words = _vocabulary(samples, word_grams, 1)
-    chars = _vocabulary(samples, char_grams, 2)
-    coefficients, _ = _regress(samples, words, chars)
-    words, chars = _heaviest(coefficients, words, chars)
-    coefficients, bias = _regress(samples, words, chars)
-    rows = [tuple(round(float(v), 3) for v in column) for column in coefficients.T]
-    return ReaderWeights(
-        format=1,
-        bias=tuple(round(float(b), 3) for b in bias),  # pyright: ignore[reportArgumentType]
-        words=dict(zip(words, rows[: len(words)], strict=True)),  # pyright: ignore[reportArgumentType]
-        chars=dict(zip(chars, rows[len(words) :], strict=True)),  # pyright: ignore[reportArgumentType]
-    )
-
-
-def _vocabulary(samples: Sequence[Sample], grams: Callable[[Sequence[str]], set[str]], least: int) -> list[str]:
-    counts = Counter(gram for sample in samples if sample.composed for gram in grams(sample.words))
-    return sorted(gram for gram, count in counts.items() if count >= least)
-
-
-def _heaviest(coefficients: "Floats", words: list[str], chars: list[str]) -> tuple[list[str], list[str]]:
-    import numpy as np
-
-    size = np.abs(coefficients).max(axis=0)
-    keep_words = np.sort(np.argsort(-size[: len(words)])[:KEPT_WORDS])
-    keep_chars = np.sort(np.argsort(-size[len(words) :])[:KEPT_CHARS])
-    return [words[i] for i in keep_words], [chars[i] for i in keep_chars]
-
-
-def _regress(samples: Sequence[Sample], words: list[str], chars: list[str]) -> tuple["Floats", "Floats"]:
-    import numpy as np
-    from scipy.sparse import hstack
-    from sklearn.linear_model import LogisticRegression
-
-    blocks = [_matrix(samples, words, word_grams), _matrix(samples, chars, char_grams)]
-    features = hstack(blocks).tocsr()
-    weights = np.array([sample.weight for sample in samples])
-    models = [
-        LogisticRegression(C=STRENGTH, max_iter=3000).fit(
-            features, [sample.goals[column] for sample in samples], sample_weight=weights
+    def head(self, chosen: np.ndarray) -> RiskHead:
+        """Return a risk head fitted on the chosen lines."""
+        calm = len(self._calm_features)
+        return fit_head(
+            np.concatenate([self.features[chosen], self._calm_features]),
+            np.concatenate([self.goals[chosen], np.zeros((calm, self.goals.shape[1]), dtype=np.float32)]),
+            np.concatenate([np.where(self._rare[chosen], RARE_WEIGHT, 1.0), np.full(calm, CALM_WEIGHT)]),
         )
-        for column in range(len(OUTPUTS))
-    ]
-    return np.vstack([m.coef_[0] for m in models]), np.array([m.intercept_[0] for m in models])
 
 
-def _matrix(samples: Sequence[Sample], vocabulary: list[str], grams: Callable[[Sequence[str]], set[str]]):
-    import numpy as np
-    from scipy.sparse import csr_matrix
+def everyday_lines() -> list[tuple[str, RiskLine]]:
+    """Return what seekers say in our library of phrases, each with a stand-in for its writer, one for five actions.
 
-    place = {gram: i for i, gram in enumerate(vocabulary)}
-    values, columns, ends = [], [], [0]
-    for sample in samples:
-        known = [place[gram] for gram in grams(sample.words) if gram in place]
-        columns += known
-        values += [1 / np.sqrt(len(known))] * len(known) if known else []
-        ends.append(len(columns))
-    return csr_matrix((values, columns, ends), shape=(len(samples), len(vocabulary)))
-
-
-class Signs(NamedTuple):
-    """What the three readers say of the last turn of one line."""
-
-    line: RiskLine
-    strengths: tuple[str, str, str]
-    """The strongest pattern of each kind."""
-    reader: tuple[float, float, float, float]
-    encoder: tuple[float, float, float, float]
-
-
-def signs(lines: Sequence[RiskLine], encoder: Encoder) -> list[Signs]:
-    """Return the signs of every line that can be read by itself (answers to a question are for the patterns)."""
-    patterns, reader = load_patterns(), load_reader()
-    found = []
-    for line in lines:
-        conversation = as_conversation([message.model_dump() for message in line.messages])
-        text = conversation.last_seeker.content
-        scores = reader.read(text)
-        if scores is None or len(line.messages) > 1:
+    The writers of risk lines thought of danger or of its look-alikes; a reader fitted on those alone takes much of an
+    ordinary talk for danger. Left out are the lines that a trained listener might ask about.
+    """
+    asked_about = (SeekerState.HOPELESSNESS, ResponseChange.DEEPENED_HOPELESSNESS)
+    found: list[tuple[str, RiskLine]] = []
+    for place, (where, text) in enumerate(load_phrases().seeker_lines()):
+        if SupportAction.SAFETY_CHECK_AND_REFERRAL in where or any(name in where for name in asked_about):
             continue
-        turn = conversation.turn_with_context(conversation.seeker_indices[-1])
-        strongest = [
-            max((s.strength for s in patterns.signals(text) if s.kind == kind), key=lambda s: RANK[s], default="none")
-            for kind in RISK_KINDS
-        ]
-        row = [log_odds(float(p)) for p in encoder.read([turn]).risk[0]]
-        found.append(Signs(line, tuple(strongest), tuple(scores), tuple(row)))  # pyright: ignore[reportArgumentType]
+        message = Message(role="seeker", content=text)
+        line = RiskLine(category="ordinary_distress", messages=(message,), level="none")
+        found.append((f"{EVERYDAY}{place % FOLDS}", line))
     return found
 
 
-def fit_joins(found: Sequence[Signs]) -> Joins:
-    """Return the weights with which the signs are joined, fitted on lines none of the readers was fitted on.
+def calm_turns(shared: Path, count: int = CALM_TURNS, seed: int = 0) -> list[Turn]:
+    """Return seeker turns of the training corpus that carry no flag."""
+    items = turn_items(shared, ["train"])
+    turns = [i.turn for i in items if i.turn and i.turn.role == "seeker" and not any(i.risk or ())]
+    return random.Random(seed).sample(turns, min(count, len(turns)))
 
-    Kinds share their weights: harm to others and abuse alone have too few lines. The bias is where a line is as likely
-    risky as not; `main` then moves it to the false-positive rate that is wanted.
+
+def folds(writers: Sequence[str], count: int = FOLDS) -> Iterator[frozenset[str]]:
+    """Yield groups of writers, each writer in one of them."""
+    names = sorted(set(writers))
+    return (frozenset(names[i::count]) for i in range(min(count, len(names))))
+
+
+def settle_head(material: Material, folder: Path) -> np.ndarray:
+    """Fit the risk head on all lines and put it into the encoder of `folder`.
+
+    Returns:
+        (lines, 4) log-odds, each line read by a head fitted on the lines of other writers.
     """
-    kinds = [(s.strengths[k], s.reader[k], s.encoder[k], s.line.kind == RISK_KINDS[k]) for s in found for k in range(3)]
-    grave = [
-        (max(s.strengths, key=lambda x: RANK[x]), s.reader[3], s.encoder[3], s.line.level == "high") for s in found
-    ]
-    return Joins(
-        format=1,
-        any=_join(kinds, with_encoder=True),
-        high=_join(grave, with_encoder=True),
-        any_alone=_join(kinds, with_encoder=False),
-        high_alone=_join(grave, with_encoder=False),
-        light=1.0,
-        denies=3.0,
-        veto=-2.0,
-    )
+    raw = np.zeros_like(material.goals)
+    for held in _held_out(material):
+        raw[held] = material.head(~held).score(material.features[held])
+    slope, offset = platt(raw, material.goals)
+    graft(folder, material.head(np.ones(len(raw), dtype=bool)).scaled(slope, offset))
+    return raw * slope + offset
 
 
-def _join(rows: Sequence[tuple[str, float, float, bool]], *, with_encoder: bool) -> Join:
-    import numpy as np
+def cross_read(material: Material) -> list[Scores | None]:
+    """Return the n-gram reader's scores, each line read by a reader fitted on the lines of other writers."""
+    read: list[Scores | None] = [None] * len(material.lines)
+    for held in _held_out(material):
+        reader = material.reader(~held)
+        for i in np.flatnonzero(held):
+            read[i] = reader.read(material.lines[i].messages[0].content)
+    return read
+
+
+def _held_out(material: Material) -> Iterator[np.ndarray]:
+    return (np.isin(material.writers, sorted(group)) for group in folds(list(material.writers)))
+
+
+def platt(raw: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return slope and offset of each column that turn raw scores into log-odds (Platt 1999)."""
     from sklearn.linear_model import LogisticRegression
 
-    features = np.array(
-        [
-            [
-                reader,
-                encoder if with_encoder else 0.0,
-                *(float(strength == name) for name in ("weak", "elevated", "high")),
-            ]
-            for strength, reader, encoder, _ in rows
-        ]
-    )
-    fitted = LogisticRegression(C=1.0, max_iter=1000).fit(features, [gold for *_, gold in rows])
-    reader, encoder, weak, elevated, high = (round(float(w), 3) for w in fitted.coef_[0])
-    bias = round(float(fitted.intercept_[0]), 3)
-    # A sign of danger never speaks against danger, whatever a few hundred lines say.
-    weak, elevated, high = max(weak, 0.0), max(elevated, 0.0), max(high, 0.0)
-    return Join(bias=bias, reader=reader, encoder=encoder, weak=weak, elevated=elevated, high=high)
-
-
-def settle_thresholds(joins: Joins, path: Path, encoder: Encoder | None) -> Joins:
-    """Move the two biases: the most recall for at most `MOST_FALSE` false positives, then level high for `EXPLICIT`.
-
-    Every level above none counts as a false positive on hyperbole and ordinary distress. The lines of `path` are
-    those the joins were fitted on; no held-out line is read here.
-    """
-    from .risk_eval import evaluate
-
-    suffix = "" if encoder else "_alone"
-
-    def shifted(part: str, by: float, base: Joins) -> Joins:
-        join: Join = getattr(base, part + suffix)
-        return base.model_copy(update={part + suffix: join.model_copy(update={"bias": round(join.bias + by, 3)})})
-
-    def score(candidate: Joins):
-        desk = RiskDesk.load().with_joins(candidate)
-        return evaluate(path, desk, encoder)
-
-    best = joins
-    for by in (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5):
-        candidate = shifted("any", by, joins)
-        if score(candidate).false_positive.rate > MOST_FALSE:
-            break
-        best = candidate
-    joins = best
-    for by in (-0.5, 0.0, 0.5, 1.0):
-        best = shifted("high", by, joins)
-        found = score(best)
-        caught = next(c.caught.rate for c in found.categories if c.category == "explicit")
-        if found.explicit.rate >= EXPLICIT * caught:
-            break
-    return best
+    fitted = [LogisticRegression(C=100.0).fit(raw[:, [k]], goal[:, k]) for k in range(raw.shape[1])]
+    slope = np.array([model.coef_[0, 0] for model in fitted], dtype=np.float32)
+    return slope, np.array([model.intercept_[0] for model in fitted], dtype=np.float32)
 
 
 def main(shared: Path = Path("../shared")) -> None:
-    """Fit the reader on all lines but `first`, then the joins and thresholds on `first`; write both files."""
-    lines = [line for path in RISK_TRAIN for line in read_risk_lines(path)]
+    """Fit all three on all composed lines and write them into `skills_bank/`."""
     folder = Path(str(files("esc_skills.skills_bank")))
-    _write(folder / "risk_reader.json", fit(composed_samples(lines) + calm_samples(shared)))
+    material = Material(shared, folder / "model")
+    odds = settle_head(material, folder / "model")
+    found = _signs(material, odds, cross_read(material))
+    _write(folder / "risk_reader.json", material.reader(np.ones(len(material.lines), dtype=bool)).weights)
     load_reader.cache_clear()
-    encoder = Encoder.load(threads=2)
-    joins = fit_joins(signs(read_risk_lines(RISK_FIRST), encoder))
-    _write(folder / "risk_join.json", joins)  # what a desk is loaded with while the thresholds are moved
-    for reads_with in (encoder, None):
-        joins = settle_thresholds(joins, RISK_FIRST, reads_with)
+    joins = fit_joins(found)
+    for with_encoder in (True, False):
+        joins = settle_thresholds(joins, found, with_encoder=with_encoder)
     _write(folder / "risk_join.json", joins)
+
+
+def _signs(material: Material, odds: np.ndarray, read: Sequence[Scores | None]) -> list[Signs]:
+    """Return the signs of the lines by writers the patterns had not seen; too short lines are for the patterns."""
+    patterns = load_patterns()
+    unseen = [name in RISK_UNSEEN or name.startswith(EVERYDAY) for name in material.writers]
+    return [
+        Signs(
+            line,
+            strengths(patterns, line.messages[0].content),
+            patterns.tone(line.messages[0].content),
+            scores,
+            tuple(map(float, row)),  # pyright: ignore[reportArgumentType]
+        )
+        for line, scores, row, take in zip(material.lines, read, odds, unseen, strict=True)
+        if take and scores is not None
+    ]
 
 
 def _write(target: Path, model: BaseModel) -> None:
@@ -256,7 +169,3 @@ def _write(target: Path, model: BaseModel) -> None:
     text = json.dumps(model.model_dump(), ensure_ascii=False, separators=(",", ":"))
     temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(target)
-
-
-if __name__ == "__main__":
-    main()

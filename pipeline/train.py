@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from ..skills_bank.encoder import RISK_OUTPUTS, TOKENIZER_FILE, Encoder, Limits, Speller
+from ..skills_bank.encoder import TOKENIZER_FILE, Encoder, Limits, Speller
 from ..skills_bank.errors import ModelError
-from .items import RISK_FIRST, RISK_TRAIN, Item, dialogue_items, read_risk_lines, risk_items, turn_items
+from .items import RISK_TRAIN, Item, dialogue_items, read_risk_lines, turn_items
 from .labels import BUILD_SPLITS, Split
 from .ladder import (
     ACTIONS,
@@ -67,15 +67,6 @@ class Calibration(_Frozen):
     after: float
 
 
-class RiskScore(_Frozen):
-    """Area under the ROC curve of one risk kind on the composed development lines, and the lines behind it."""
-
-    kind: str
-    auc: float
-    positive: int
-    negative: int
-
-
 class Evaluation(_Frozen):
     """All figures of one encoder folder on one split, read through the serving code."""
 
@@ -88,7 +79,6 @@ class Evaluation(_Frozen):
     actions: tuple[ClassScore, ...]
     scenarios: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
-    risk: tuple[RiskScore, ...] = ()
 
 
 class TrainReport(_Frozen):
@@ -130,7 +120,7 @@ def train(
         CorpusError: Texts, labels or risk lines are missing.
         ModelError: MiniLM is missing or altered, or the exported model is too large.
     """
-    from .fit import Recipe, fit, fit_risk, material
+    from .fit import Recipe, fit, material
 
     out.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(epochs=epochs, seed=seed, threads=threads)
@@ -141,7 +131,6 @@ def train(
         prepared = time.monotonic()
         network = fit(data, recipe, progress)
         trained = time.monotonic()
-        fit_risk(network, data, [item for path in RISK_TRAIN for item in risk_items(path)], speller, recipe)
         _save(network, out / "weights.pt")
     minutes = {"preparing": (prepared - began) / 60, "training": (trained - prepared) / 60}
     return finish(shared, out, recipe=recipe._asdict(), minutes=minutes, threads=threads)
@@ -153,6 +142,7 @@ def finish(
     """Export, calibrate and measure the weights of `out/weights.pt`: the second half of `train`."""
     from .card import model_card
     from .export import onnx_logits, write_model
+    from .risk_fit import Material, settle_head
 
     began = time.monotonic()
     speller = _prepare(threads)
@@ -164,6 +154,7 @@ def finish(
     temperatures = {name: entry.temperature for name, entry in calibration.items()} | {"risk": 1.0}
     about = {"recipe": recipe, "quantisation": chosen.stem, "licence": "CC-BY-NC-4.0", "base": "all-MiniLM-L6-v2"}
     folder = write_model(out / "model", chosen, temperatures=temperatures, limits=speller.limits, about=about)
+    settle_head(Material(shared, folder), folder)
     if (size := sum(file.stat().st_size for file in folder.iterdir())) > MOST_BYTES:
         raise ModelError(f"{folder} holds {size} bytes, the repository takes {MOST_BYTES}.")
     measured = evaluate(shared, folder, threads=threads)
@@ -220,7 +211,6 @@ def evaluate(shared: Path, folder: Path | None = None, *, split: Split = "valid"
         actions=tuple(action_scores),
         scenarios=tuple(class_scores(SCENARIOS, gold_primary(items, whole), scenarios[whole].argmax(axis=1))),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
-        risk=_risk_scores(encoder) if RISK_FIRST.is_file() else (),
     )
 
 
@@ -287,19 +277,6 @@ def _read(encoder: Encoder, items: Sequence[Item]) -> tuple[Array, Array, Array]
         if item.lines:
             scenarios[i] = encoder.read_dialogue(item.lines)
     return states, actions, scenarios
-
-
-def _risk_scores(encoder: Encoder) -> tuple[RiskScore, ...]:
-    from sklearn.metrics import roc_auc_score
-
-    items = risk_items(RISK_FIRST)
-    chances = np.concatenate([encoder.read([item.turn]).risk for item in items if item.turn])
-    found = []
-    for column, kind in enumerate(RISK_OUTPUTS):
-        gold = np.array([float((item.risk or (0.0,) * len(RISK_OUTPUTS))[column] > 0) for item in items])
-        auc = float(roc_auc_score(gold, chances[:, column])) if 0 < gold.sum() < len(gold) else float("nan")
-        found.append(RiskScore(kind=kind, auc=auc, positive=int(gold.sum()), negative=int((1 - gold).sum())))
-    return tuple(found)
 
 
 def _named(logits: dict[str, Array]) -> dict[str, Array]:

@@ -51,11 +51,16 @@ class Join(BaseModel):
     elevated: float
     high: float
     """Added for a pattern of that strength."""
+    light: float
+    """Taken off where the turn laughs or names an everyday nuisance."""
+    denies: float
+    """Taken off where the turn plainly denies."""
 
-    def sum(self, strength: str, reader: float, encoder: float) -> float:
+    def sum(self, strength: str, tone: str, reader: float, encoder: float) -> float:
         """Return the sum; `reader` and `encoder` are log-odds, 0 where absent."""
         pattern = {"none": 0.0, "weak": self.weak, "elevated": self.elevated, "high": self.high}[strength]
-        return self.bias + self.reader * reader + self.encoder * encoder + pattern
+        doubt = {"plain": 0.0, "light": self.light, "denies": self.denies}[tone]
+        return self.bias + self.reader * reader + self.encoder * encoder + pattern - doubt
 
 
 class Joins(BaseModel):
@@ -68,8 +73,6 @@ class Joins(BaseModel):
     high: Join
     any_alone: Join
     high_alone: Join
-    light: float = Field(description="Taken off where the turn laughs or names an everyday nuisance.")
-    denies: float = Field(description="Taken off where the turn plainly denies.")
     veto: float = Field(description="A pattern below level high counts for nothing where the sum is lower than this.")
 
 
@@ -159,6 +162,10 @@ class RiskDesk:
         """Return the same desk with other weights; for fitting them."""
         return RiskDesk(self._patterns, self._texts, self._region, self._reader, joins)
 
+    def with_parts(self, patterns: RiskPatterns, reader: RiskReader) -> "RiskDesk":
+        """Return the same desk with other patterns and another reader; for fitting the weights."""
+        return RiskDesk(patterns, self._texts, self._region, reader, self._joins)
+
     @property
     def region(self) -> Region:
         """The region whose lines are shown."""
@@ -211,7 +218,7 @@ class RiskDesk:
         """Read one turn alone: the patterns, the fitted reader and the encoder, joined for each kind."""
         signals = self._patterns.signals(text)
         scores = self._reader.read(text) if self._reader and statistics else None
-        light = {"denies": self._joins.denies, "light": self._joins.light, "plain": 0.0}[self._patterns.tone(text)]
+        tone = self._patterns.tone(text)
         for column, kind in enumerate(_KINDS):
             best = max(
                 (s for s in signals if s.kind == kind),
@@ -223,11 +230,12 @@ class RiskDesk:
                 if best is not None and strength != "weak":
                     yield _from_signal(best, turn, lifted=False, agreed=False)
                 continue
-            any_sum = self._sum("any", strength, scores[column], row, column) - light
-            high_sum = self._sum("high", strength, scores.high, row, HIGH_COLUMN) - light
+            any_sum = self._sum("any", (strength, tone), scores[column], row, column)
+            high_sum = self._sum("high", (strength, tone), scores.high, row, HIGH_COLUMN)
             grave = high_sum >= 0 and any_sum >= 0
             if best is not None and strength != "weak" and (strength == "high" or any_sum >= self._joins.veto):
-                lifted = grave and (best.indirect or high_sum >= CLEARLY)
+                # What a guard has lowered, an attempt long past say, no statistics over the same words lifts again.
+                lifted = grave and not best.lowered and (best.indirect or high_sum >= CLEARLY)
                 yield _from_signal(best, turn, lifted=lifted, agreed=any_sum >= 0)
             elif any_sum >= 0:
                 level = "high" if grave else "elevated"
@@ -237,13 +245,13 @@ class RiskDesk:
                 yield _Finding(level, kind, "self", True, trigger, "encoder" if row else "patterns", turn)
 
     def _sum(
-        self, what: Literal["any", "high"], strength: str, reader: float, row: list[float] | None, at: int
+        self, what: Literal["any", "high"], said: tuple[str, str], reader: float, row: list[float] | None, at: int
     ) -> float:
         if row is None:
             join = self._joins.any_alone if what == "any" else self._joins.high_alone
-            return join.sum(strength, reader, 0.0)
+            return join.sum(*said, reader, 0.0)
         join = self._joins.any if what == "any" else self._joins.high
-        return join.sum(strength, reader, log_odds(row[at]))
+        return join.sum(*said, reader, log_odds(row[at]))
 
     def _notes(self, conversation: "Conversation", degraded: bool) -> str:
         notes = [self._texts.degraded] if degraded else []

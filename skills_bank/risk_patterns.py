@@ -53,8 +53,9 @@ class Guard(_Matcher):
 
     id: str
     reason: str = Field(min_length=1)
-    where: Literal["before", "after", "sentence", "turn"] = Field(
-        description="Which text is looked at: the clause before the hit, the rest after it, its sentence or its turn."
+    where: Literal["before", "start", "after", "sentence", "near", "turn"] = Field(
+        description="Which text is looked at: the clause before the hit, all of its sentence before it, the rest after "
+        "it, its sentence, its sentence with those next to it, or its turn."
     )
     cap: Strength | Literal["none"] = Field(description="The strength a guarded hit can have at most.")
     unless: str | None = Field(default=None, description="A sentence that matches this lifts the guard.")
@@ -113,6 +114,8 @@ class Signal(NamedTuple):
     kind: RiskKind
     about: About
     indirect: bool
+    lowered: bool
+    """Whether a guard took the sign below its pattern's level: it lies in the past, say."""
     reason: str
     excerpt: str
     """A piece of the seeker's own words, for the answer only; never logged."""
@@ -142,15 +145,15 @@ class RiskPatterns(_Frozen):
     def signals(self, text: str) -> list[Signal]:
         """Return the signs of risk in one seeker turn, after guards, in reading order."""
         pieces = list(sentences(text))
-        turn = _Turn(" . ".join(plain for _, plain in pieces))
+        turn = _Turn([plain for _, plain in pieces])
         found: list[Signal] = []
         full: set[str] = set()
-        for original, plain in pieces:
+        for number, (original, plain) in enumerate(pieces):
             for pattern in self.patterns:
                 # A sign found at its full strength is not looked for again: repetition adds nothing.
                 if pattern.id in full:
                     continue
-                strength = self._strength(pattern, plain, turn)
+                strength = self._strength(pattern, plain, turn, number)
                 if strength != "none":
                     found.append(_signal(pattern, strength, original))
                     if RANK[strength] >= RANK[pattern.level]:
@@ -160,14 +163,22 @@ class RiskPatterns(_Frozen):
     def tone(self, text: str) -> Literal["denies", "light", "plain"]:
         """Whether a turn denies danger plainly, or laughs, names an everyday nuisance, or tells of fiction or work.
 
-        Such a turn needs a clearer reading before statistics over its words may raise it.
+        Such a turn needs a clearer reading before statistics over its words may raise it. Where sentences name death or
+        harm, each of them must have the tone: an exam or a laugh beside a plain statement takes nothing from it.
         """
-        turn = _Turn(" . ".join(plain for _, plain in sentences(text)))
-        for tone, names in (("denies", DENIAL), ("light", LIGHT)):
-            guards = (self.guard_by_id[name] for name in names)
-            if any(turn.has(g.regex) and not (g.exception and turn.has(g.exception)) for g in guards):
-                return tone  # pyright: ignore[reportReturnType]
+        plains = [plain for _, plain in sentences(text)]
+        named = [plain for plain in plains if self._danger.search(plain)]
+        parts = [_Turn([plain]) for plain in named] or [_Turn(plains)]
+        tones: tuple[tuple[Literal["denies", "light"], tuple[str, ...]], ...] = (("denies", DENIAL), ("light", LIGHT))
+        for tone, names in tones:
+            guards = [self.guard_by_id[name] for name in names]
+            if all(any(_holds(guard, part) for guard in guards) for part in parts):
+                return tone
         return "plain"
+
+    @cached_property
+    def _danger(self) -> re.Pattern[str]:
+        return re.compile(rf"\b(?:{self.vocabulary['DANGER']})\b")
 
     def asked(self, text: str) -> Ask | None:
         """Return the last direct question about danger in a supporter turn, or None."""
@@ -190,7 +201,7 @@ class RiskPatterns(_Frozen):
                     return "partial" if name == "deny" and later else name
         return "other"
 
-    def _strength(self, pattern: Pattern, plain: str, turn: "_Turn") -> Strength | Literal["none"]:
+    def _strength(self, pattern: Pattern, plain: str, turn: "_Turn", number: int) -> Strength | Literal["none"]:
         best: Strength | Literal["none"] = "none"
         for hit in pattern.regex.finditer(plain):
             level: Strength | Literal["none"] = pattern.level
@@ -198,7 +209,7 @@ class RiskPatterns(_Frozen):
                 level = "high"
             for name in pattern.guards:
                 guard = self.guard_by_id[name]
-                if RANK[guard.cap] < RANK[level] and _guards(guard, hit, plain, turn):
+                if RANK[guard.cap] < RANK[level] and _guards(guard, hit, turn, number):
                     level = guard.cap
             if RANK[level] > RANK[best]:
                 best = level
@@ -210,28 +221,39 @@ class RiskPatterns(_Frozen):
 class _Turn:
     """A whole turn in normal form; each expression is searched in it once, however many hits ask for it."""
 
-    def __init__(self, plain: str) -> None:
-        self._plain = plain
-        self._known: dict[re.Pattern[str], bool] = {}
+    def __init__(self, plains: list[str]) -> None:
+        self.plains = plains
+        self._whole = " . ".join(plains)
+        self._known: dict[tuple[re.Pattern[str], int], bool] = {}
 
-    def has(self, expression: re.Pattern[str]) -> bool:
-        """Whether the expression occurs in the turn."""
-        if expression not in self._known:
-            self._known[expression] = expression.search(self._plain) is not None
-        return self._known[expression]
+    def has(self, expression: re.Pattern[str], near: int = -1) -> bool:
+        """Whether the expression occurs in the turn, or in sentence number `near` and those next to it."""
+        key = (expression, near)
+        if key not in self._known:
+            text = self._whole if near < 0 else " . ".join(self.plains[max(0, near - 1) : near + 2])
+            self._known[key] = expression.search(text) is not None
+        return self._known[key]
 
 
-def _guards(guard: Guard, hit: re.Match[str], plain: str, turn: _Turn) -> bool:
-    """Whether the guard finds its words round the hit and nothing lifts it."""
-    if guard.where == "turn":
-        return turn.has(guard.regex) and not (guard.exception and turn.has(guard.exception))
+def _guards(guard: Guard, hit: re.Match[str], turn: _Turn, number: int) -> bool:
+    """Whether the guard finds its words round the hit, in sentence `number` of the turn, and nothing lifts it."""
+    if guard.where in {"turn", "near"}:
+        near = number if guard.where == "near" else -1
+        return turn.has(guard.regex, near) and not (guard.exception and turn.has(guard.exception, near))
+    plain = turn.plains[number]
     if guard.where == "before":
-        text = _clause_before(plain[: hit.start()])
+        text = _clause_before(plain[: hit.start()], starts_with_i=hit[0].startswith("i "))
+    elif guard.where == "start":
+        text = plain[: hit.start()]
     else:
         text = plain[hit.end() :] if guard.where == "after" else plain
     if not guard.regex.search(text):
         return False
     return not (guard.exception and guard.exception.search(plain))
+
+
+def _holds(guard: Guard, turn: _Turn) -> bool:
+    return turn.has(guard.regex) and not (guard.exception and turn.has(guard.exception))
 
 
 _CLAUSE_END = re.compile(
@@ -240,9 +262,14 @@ _CLAUSE_END = re.compile(
 )
 
 
-def _clause_before(text: str) -> str:
-    """Return the part of `text` after its last clause boundary, at most 120 characters."""
+def _clause_before(text: str, *, starts_with_i: bool) -> str:
+    """Return the part of `text` after its last clause boundary, at most 120 characters.
+
+    A hit that brings its own subject ("... and I will ...") begins a clause.
+    """
     text = text[-120:]
+    if starts_with_i and text.endswith(" and "):
+        return ""
     ends = [m.end() for m in _CLAUSE_END.finditer(text)]
     return text[ends[-1] - 2 :] if ends and text[: ends[-1]].endswith("i ") else text[ends[-1] :] if ends else text
 
@@ -251,7 +278,8 @@ def _signal(pattern: Pattern, strength: Strength, original: str) -> Signal:
     excerpt = " ".join(original.split())
     if len(excerpt) > EXCERPT_CHARS:
         excerpt = excerpt[: EXCERPT_CHARS - 1].rstrip() + "…"
-    return Signal(pattern.id, strength, pattern.kind, pattern.about, pattern.indirect, pattern.reason, excerpt)
+    lowered = RANK[strength] < RANK[pattern.level]
+    return Signal(pattern.id, strength, pattern.kind, pattern.about, pattern.indirect, lowered, pattern.reason, excerpt)
 
 
 # Normalisation ------------------------------------------------------------------------------------------------------
@@ -260,7 +288,7 @@ _SENTENCE_END = re.compile(r"(?<!\.)\.(?![.\w])|[!?;\n。！？]+")
 _QUOTES = str.maketrans(
     {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"'}
 )
-_SINGLE_QUOTED = re.compile(r"(?<![\w'])'(?=\w[^']{3,}'(?!\w))|(?<=[\w.,!?])'(?=[\s,.!?;:)]|$)")
+_SINGLE_QUOTED = re.compile(r"(?<![\w'])'(?=\w(?:[^']|(?<=\w)'(?=\w)){3,200}'(?!\w))|(?<=[\w.,!?])'(?=[\s,.!?;:)]|$)")
 _STRETCHED = re.compile(r"([a-z])\1{2,}")
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*(?:[*@!$][^\W_]+)*|\"|[,:()–—-]|\.{2,}|…|[😂🤣💀😭😅🙃]")
 _PAUSES = frozenset(",:()–—-…")

@@ -48,6 +48,11 @@ class RiskReader:
         """Take the weights."""
         self._weights = weights
 
+    @property
+    def weights(self) -> ReaderWeights:
+        """The weights, to be stored."""
+        return self._weights
+
     def read(self, text: str) -> Scores | None:
         """Return the scores of a turn, or None where it is too short to be read by itself."""
         best: Scores | None = None

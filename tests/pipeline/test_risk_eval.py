@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from esc_skills.pipeline.items import RiskLine
 from esc_skills.pipeline.risk_eval import Judged, evaluate, markdown, report
-from esc_skills.pipeline.risk_fit import Sample, fit
+from esc_skills.pipeline.risk_joins import Signs, fit_joins, settle_thresholds
+from esc_skills.pipeline.risk_ngrams import Sample, fit_reader
 from esc_skills.skills_bank.errors import CorpusError
 from esc_skills.skills_bank.fake_encoder import FakeEncoder
 from esc_skills.skills_bank.risk import RiskDesk
@@ -74,10 +76,30 @@ def test_the_fitted_reader_scores_as_it_was_fitted():
     ]
     goals = {True: (True, False, False, True), False: (False, True, True, False)}
     samples = [Sample(text.split(), goals[bad], 1.0, True) for text, bad in lines] * 3
-    reader = RiskReader(fit(samples))
+    reader = RiskReader(fit_reader(samples))
     dark, soup = reader.read("so dark in here"), reader.read("we had soup today")
     assert dark is not None and soup is not None and dark.self_harm > 0 > soup.self_harm and dark.high > soup.high
     assert reader.read("yes") is None
+
+
+def signs(text: str, category: str, odds: float) -> Signs:
+    level = {"explicit": "high", "passive": "elevated"}.get(category, "none")
+    line = RiskLine.model_validate({
+        "category": category, "level": level, "kind": None if level == "none" else "self_harm",
+        "messages": [{"role": "seeker", "content": text}],
+    })  # fmt: skip
+    return Signs(line, ("none", "none", "none"), "plain", (odds, -4.0, -4.0, odds), (odds, -4.0, -4.0, odds))
+
+
+def test_thresholds_keep_false_positives_low_and_catch_the_rest():
+    dangerous = [signs(f"the river at number {i} is waiting", "explicit", 2.0 + i / 50) for i in range(50)]
+    calm = [signs(f"bread number {i} is in the oven", "ordinary_distress", -2.0 + i / 15) for i in range(50)]
+    found = dangerous + calm
+    joins = settle_thresholds(fit_joins(found), found, with_encoder=True)
+    sums = [joins.any.sum("none", "plain", one.reader[0], one.encoder[0]) for one in found]
+    false = sum(total >= 0 for total in sums[50:]) / 50
+    assert 0 < false <= 0.07
+    assert sum(total >= 0 for total in sums[:50]) / 50 > 0.6
 
 
 @pytest.mark.slow
