@@ -24,7 +24,11 @@ LAZY = {
     "fit": ("esc_skills.pipeline.cli_eval", "Fit what selection knows, on train + failed."),
     "train": ("esc_skills.pipeline.cli_eval", "Train the encoder."),
     "profiles": ("esc_skills.simulator.cli", "Profiles of simulated seekers: compose, check, show, report."),
+    "simulate": ("esc_skills.simulator.cli_simulate", "Talks between a support agent and simulated seekers."),
+    "replay": ("esc_skills.simulator.cli_simulate", "Show one simulated talk turn by turn."),
+    "compare": ("esc_skills.simulator.cli_simulate", "Compare two simulation runs talk by talk."),
     "sage": ("esc_skills.simulator.cli", "Recorded SAGE runs: replay them and count their figures."),
+    "simulator": ("esc_skills.simulator.cli_seeker", "The local seeker: fit, calibrate, measure."),
 }
 """Sub-commands by the module that holds them; its attribute `<name>_app`, or `app`, is loaded when one is called."""
 

@@ -164,6 +164,19 @@ class Journal:
         ).fetchone()
         return None if row is None else Reply(row[0], row[1], Tokens(*row[2:6]), row[6], row[7])
 
+    def took(self, root: str) -> tuple[Tokens, float | None]:
+        """Return what a call took, its second attempt included, in whichever run it was paid.
+
+        The cost is `None` where no price was known.
+        """
+        row = self._db.execute(
+            "SELECT coalesce(sum(input), 0), coalesce(sum(output), 0), coalesce(sum(cache_read), 0), "
+            "coalesce(sum(cache_write), 0), CASE WHEN sum(usd IS NULL) THEN NULL ELSE sum(usd) END "
+            "FROM calls WHERE root = ? AND paid",
+            (root,),
+        ).fetchone()
+        return Tokens(*row[:4]), row[4]
+
     def answered(self, call: Line, reply: Reply, usd: float | None, *, batch: bool = False) -> int:
         """Keep an answer; returns its line."""
         return self._insert(call, "answered", "", reply, usd, batch)
