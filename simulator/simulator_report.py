@@ -135,8 +135,8 @@ def _words_verdict(ranked: list[Words], order: list[str]) -> str:
     if by_words == by_label:
         return "The three known groups stand in the order they have as labels."
     return (
-        "The three known groups stand in another order than as labels: what is heard in composed lines is not what was "
-        "meant, so an agent's wording moves these figures as much as its choice of actions."
+        "The three known groups stand in another order than as labels. Their errors allow for either order; what "
+        "is heard in composed lines is also often not what was meant, so wording moves these figures too."
     )
 
 
