@@ -132,7 +132,7 @@ def train_command(
 
 @fit_app.command("risk")
 def fit_risk_command(shared: Shared = SHARED) -> None:
-    """Fit the n-gram reader and how the signs of risk are joined; writes into skills_bank/."""
+    """Fit the encoder's risk head, the n-gram reader and how the signs are joined; writes into skills_bank/."""
     from .risk_fit import main
 
     main(shared)

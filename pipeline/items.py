@@ -45,7 +45,6 @@ def risk_lines_path(name: str) -> Path:
 RISK_TRAIN = tuple(map(risk_lines_path, RISK_WRITERS))
 PRIMARY_WEIGHT = 3.0  # the primary scenario counts as much as three of the others in the target distribution
 FLAGGED_HARM = 0.5  # the corpus flag "harm_or_abuse" does not say which of the two kinds it is
-RISK_TARGET = {"none": 0.0, "elevated": 0.8, "high": 1.0}
 
 
 class _Frozen(BaseModel):

@@ -46,7 +46,7 @@ def fit_joins(found: Sequence[Signs]) -> Joins:
     """Return the weights with which the signs are joined, fitted on lines none of the readers was fitted on.
 
     Kinds share their weights: harm to others and abuse alone have too few lines. The bias is where a line is as likely
-    risky as not; `main` then moves it to the false-positive rate that is wanted.
+    risky as not; `settle_thresholds` then moves it to the false-positive rate that is wanted.
     """
     kinds = [
         _Row(s.strengths[k], s.tone, s.reader[k], s.encoder[k], s.line.kind == RISK_KINDS[k])
