@@ -31,7 +31,7 @@ WORKERS = 2
 
 _RISK_RULE = (
     "Read `risk` first. At level 'high' no skill comes: follow `risk.guidance`, say `risk.say` as it stands, stay with "
-    "the person and bring in a human. At 'elevated' do the safety check before anything else. "
+    "the person and bring in a human. At 'elevated' do the safety check before anything else, unless `risk.asked`. "
 )
 
 _MESSAGES_SCHEMA: dict[str, Any] = {

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .encoder import RISK_OUTPUTS
 from .helplines import Helpline, Region, RiskKind, load_helplines
-from .risk_patterns import RANK, About, Ask, Level, RiskPatterns, Signal, load_patterns
+from .risk_patterns import RANK, About, Level, RiskPatterns, Signal, load_patterns
 from .risk_reader import RiskReader, load_reader
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ CLEARLY = 1.5
 """So far above the threshold the sum lifts even a sign that is no mere hint, such as a disclosure in the past tense."""
 HINT_TURNS = 6
 """For how many seeker turns a hint, or worry about somebody else, stands without being repeated or denied."""
+TIMES_ASKED = 2
+"""An answer that stays unclear is followed by the question once more, in other words; then the talk goes on."""
 
 
 class Join(BaseModel):
@@ -88,6 +90,11 @@ class Risk(BaseModel):
     say: str = Field(default="", description="Fixed words that may be said to the seeker as they stand.")
     helplines: tuple[Helpline, ...] = Field(default=(), description="Lines of the configured region.")
     source: Source = Field(default="none", description="What found it.")
+    asked: bool = Field(
+        default=False,
+        description="At level elevated: the safety question has been put since the last sign, and denied or put twice. "
+        "It need not come first again before there is a new sign.",
+    )
     note: str = Field(default="", description="Limits of this reading: no encoder, another language; may be empty.")
 
 
@@ -99,6 +106,7 @@ class _Texts(BaseModel):
     format: Literal[1]
     degraded: str
     language: str
+    asked: str
     texts: dict[str, "_Text"]
 
 
@@ -107,6 +115,40 @@ class _Text(BaseModel):
 
     guidance: str
     say: str
+    asks: Literal["", "present", "safety", "other"] = ""
+    """What `say` asks about, in the sense of `Ask.about`; empty where it asks nothing."""
+
+    @property
+    def begins(self) -> str:
+        """How a reply that says it begins: its first sentence."""
+        return self.say.split(". ")[0]
+
+
+class _Question(NamedTuple):
+    """A direct question about danger that the supporter put."""
+
+    id: str
+    kind: RiskKind
+    about: Literal["present", "past", "safety", "other"]
+
+
+class _Inquiry(NamedTuple):
+    """How far one kind of risk has been asked about since its last sign."""
+
+    times: int = 0
+    denied: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Denied, or asked twice: the question need not come first again."""
+        return self.denied or self.times >= TIMES_ASKED
+
+
+class _Talk(NamedTuple):
+    """What has been heard so far, by kind of risk."""
+
+    standing: "dict[RiskKind, _Finding]"
+    inquiries: dict[RiskKind, _Inquiry]
 
 
 class _Finding(NamedTuple):
@@ -180,7 +222,7 @@ class RiskDesk:
                 there is no encoder: the answer then says that it rests on patterns alone.
         """
         rows = _rows(probabilities, len(conversation.seeker_indices))
-        standing: dict[RiskKind, _Finding] = {}
+        talk = _Talk({}, {})
         for turn, index in enumerate(conversation.seeker_indices):
             before = conversation.turns[index - 1] if index else None
             row = (
@@ -188,31 +230,47 @@ class RiskDesk:
                 if turn >= len(conversation.seeker_indices) - len(rows)
                 else None
             )
-            self._hear(standing, conversation.turns[index].content, before, row, turn)
+            self._hear(talk, conversation.turns[index].content, before, row, turn)
         last = len(conversation.seeker_indices) - 1
-        return self._answer(_gravest(standing.values(), last), last, self._notes(conversation, probabilities is None))
+        return self._answer(talk, last, self._notes(conversation, probabilities is None))
 
     def _hear(
         self,
-        standing: dict[RiskKind, _Finding],
+        talk: _Talk,
         text: str,
         before: "Message | None",
         row: list[float] | None,
         turn: int,
     ) -> None:
         """Let one seeker turn change what stands."""
-        ask = self._patterns.asked(before.content) if before is not None and before.role == "supporter" else None
+        ask = self._question(before.content) if before is not None and before.role == "supporter" else None
         reply = self._patterns.reply(text) if ask else "other"
         denied = ask is not None and reply == "deny" and ask.about in {"present", "past"}
         if ask is not None and denied:
-            _deny(standing, ask.kind)
+            _deny(talk.standing, ask.kind)
         found = list(self._found(text, row, turn, statistics=not denied))
-        if ask is not None and (answer := _answered(ask, reply, text, turn)):
-            found.append(answer)
+        for kind in {finding.kind for finding in found}:
+            talk.inquiries.pop(kind, None)  # a new sign: ask again
+        if ask is not None:
+            times = talk.inquiries.get(ask.kind, _Inquiry()).times + 1
+            signed = any(finding.kind == ask.kind for finding in found)
+            talk.inquiries[ask.kind] = _Inquiry(times, not signed and _reassures(ask, reply))
+            if answer := _answered(ask, reply, text, turn):
+                found.append(answer)
         for finding in found:
-            old = standing.get(finding.kind)
+            old = talk.standing.get(finding.kind)
             if old is None or _weight(finding) >= _weight(old) or _expired(old, turn):
-                standing[finding.kind] = finding
+                talk.standing[finding.kind] = finding
+
+    def _question(self, text: str) -> _Question | None:
+        """Return what a supporter turn asks: one of the fixed texts, or what the patterns find."""
+        plain = " ".join(text.split())
+        for key, fixed in self._texts.texts.items():
+            if fixed.asks and plain.startswith(fixed.begins):
+                kind = next(kind for kind in _KINDS if kind in key)
+                return _Question(key, kind, fixed.asks)
+        ask = self._patterns.asked(text)
+        return _Question(ask.id, ask.kind, ask.about) if ask else None
 
     def _found(self, text: str, row: list[float] | None, turn: int, *, statistics: bool) -> Iterator[_Finding]:
         """Read one turn alone: the patterns, the fitted reader and the encoder, joined for each kind."""
@@ -259,7 +317,8 @@ class RiskDesk:
             notes.append(self._texts.language)
         return " ".join(notes)
 
-    def _answer(self, finding: _Finding | None, last: int, note: str) -> Risk:
+    def _answer(self, talk: _Talk, last: int, note: str) -> Risk:
+        finding = _gravest(talk.standing.values(), last)
         if finding is None:
             return Risk(level="none", note=note)
         key = f"{finding.level}.{finding.kind}"
@@ -271,14 +330,17 @@ class RiskDesk:
             "helplines": "; ".join(f"{line.name}: {line.contact}" for line in lines),
         }
         earlier = "" if finding.turn == last else "Earlier in the talk. "
+        asked = finding.level == "elevated" and talk.inquiries.get(finding.kind, _Inquiry()).settled
+        guidance = text.guidance.format(**words)
         return Risk(
             level=finding.level,
             kind=finding.kind,
             trigger=earlier + finding.trigger,
-            guidance=text.guidance.format(**words),
+            guidance=f"{self._texts.asked} {guidance}" if asked else guidance,
             say=text.say.format(**words),
             helplines=lines,
             source=finding.source,
+            asked=asked,
             note=note,
         )
 
@@ -296,7 +358,7 @@ def log_odds(p: float) -> float:
     return math.log(p / (1 - p))
 
 
-def _answered(ask: Ask, reply: str, text: str, turn: int) -> _Finding | None:
+def _answered(ask: _Question, reply: str, text: str, turn: int) -> _Finding | None:
     """Return what an answer to a direct question about danger tells."""
     level: Literal["elevated", "high"]
     if ask.about == "safety":
@@ -313,6 +375,11 @@ def _answered(ask: Ask, reply: str, text: str, turn: int) -> _Finding | None:
     trigger = f"{did} a direct question ({ask.id.replace('_', ' ')}): \u201c{_short(text)}\u201d"
     about: About = "other" if ask.about == "other" else "self"
     return _Finding(level, ask.kind, about, reply == "evade", trigger, "patterns", turn)
+
+
+def _reassures(ask: _Question, reply: str) -> bool:
+    """Whether an answer denies the danger: a no, or a yes to whether they are safe."""
+    return reply == ("affirm" if ask.about == "safety" else "deny")
 
 
 def _deny(standing: dict[RiskKind, _Finding], kind: RiskKind) -> None:

@@ -177,7 +177,7 @@ class Selector:
         plan = max(skill.plans, key=lambda plan: query.states[STATES.index(plan.state)])
         steps = order(plan.steps, plan.state, query.read.moment, features.worth[STATES.index(plan.state)])
         actions = [NextAction(action=item.step.action, how=_how(item)) for item in steps[:MOST_ACTIONS]]
-        if risk.level == "elevated":
+        if risk.level == "elevated" and not risk.asked:
             first = NextAction(action=SupportAction.SAFETY_CHECK_AND_REFERRAL, how=risk.guidance)
             rest = [a for a in actions if a.action != SupportAction.SAFETY_CHECK_AND_REFERRAL]
             actions = [first, *rest][:MOST_ACTIONS]

@@ -180,3 +180,45 @@ def test_a_short_talk_takes_about_a_millisecond(desk: RiskDesk):
     for _ in range(50):
         desk.assess(talk)
     assert (time.process_time() - begin) / 50 < 0.01
+
+
+def say(desk: RiskDesk, *turns: str) -> str:
+    return assess(desk, *turns).say
+
+
+HINT = "everyone would be better off without me"
+
+
+def test_the_question_is_not_put_again_once_it_is_denied(desk: RiskDesk):
+    before = assess(desk, "i tried to kill myself when i was 16")
+    after = assess(desk, "i tried to kill myself when i was 16", ASKED, "no, not any more")
+    assert (before.level, before.asked) == ("elevated", False)
+    assert (after.level, after.asked) == ("elevated", True)
+    assert after.guidance.endswith(before.guidance) and after.guidance != before.guidance
+
+
+def test_an_unclear_answer_is_asked_about_once_more(desk: RiskDesk):
+    assert not assess(desk, HINT, ASKED, "sometimes").asked
+    assert assess(desk, HINT, ASKED, "sometimes", ASKED, "it's complicated").asked
+
+
+def test_a_new_sign_opens_the_question_again(desk: RiskDesk):
+    asked = (HINT, ASKED, "sometimes", ASKED, "it's complicated")
+    assert not assess(desk, *asked, "I see.", HINT).asked
+
+
+def test_high_risk_is_never_settled_by_asking(desk: RiskDesk):
+    risk = assess(desk, "I want to die", ASKED, "yes", ASKED, "yes")
+    assert (risk.level, risk.asked) == ("high", False)
+
+
+def test_yes_to_the_fixed_question_whether_they_are_safe_is_no_danger(desk: RiskDesk):
+    told = "my boyfriend hits me when he's drunk"
+    risk = assess(desk, told, say(desk, told), "yes")
+    assert (risk.level, risk.asked) == ("elevated", True)
+    assert assess(desk, told, say(desk, told), "no").level == "high"
+
+
+def test_yes_to_the_fixed_question_about_harm_is_high(desk: RiskDesk):
+    told = "i shook the baby and i'm scared"
+    assert assess(desk, told, say(desk, told), "yes").level == "high"

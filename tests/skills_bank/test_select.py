@@ -121,6 +121,17 @@ def test_elevated_risk_puts_the_safety_check_first(selector: Selector):
         assert answer.skills
 
 
+def test_the_safety_check_is_not_first_again_once_it_was_denied(selector: Selector):
+    talk = [
+        {"role": "seeker", "content": "I tried to kill myself when I was 16. Now I worry about the exam."},
+        {"role": "supporter", "content": "Are you thinking about killing yourself now?"},
+        {"role": "seeker", "content": "No, I'm not. It is the exam that scares me."},
+    ]
+    answer = selector.select(talk)
+    assert (answer.risk.level, answer.risk.asked) == ("elevated", True)
+    assert answer.skills[0].next_actions[0].action != SupportAction.SAFETY_CHECK_AND_REFERRAL
+
+
 def test_three_questions_in_a_row_move_questions_back(selector: Selector):
     talk = [{"role": "seeker", "content": LINE}]
     for question in ("When did it begin?", "Was that before?", "Which exam was it? When did you hear?"):
