@@ -28,8 +28,8 @@ INSTRUCTIONS = """\
 Emotional-support skills learnt from labelled dialogues. Before each reply to a person in distress call `select_skill`
 with the talk so far. Read `risk` first: at level "high" no skill comes, follow `risk.guidance`, say `risk.say` and
 bring in a human; at "elevated" the safety check comes first until it is `asked`. Then follow `next_actions` of the
-first skill in your own words and mind its `pitfall`. `read_skill` gives a skill in full. These skills are no treatment, and this server is no
-clinical device."""
+first skill in your own words and mind its `pitfall`. `read_skill` gives a skill in full. These skills are no
+treatment, and this server is no clinical device."""
 
 
 def create_server(live: "LiveBank") -> FastMCP:

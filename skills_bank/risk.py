@@ -249,8 +249,8 @@ class RiskDesk:
         if ask is not None and denied:
             _deny(talk.standing, ask.kind)
         found = list(self._found(text, row, turn, statistics=not denied))
-        for kind in {finding.kind for finding in found}:
-            talk.inquiries.pop(kind, None)  # a new sign: ask again
+        for finding in found:
+            talk.inquiries.pop(finding.kind, None)  # a new sign: ask again
         if ask is not None:
             times = talk.inquiries.get(ask.kind, _Inquiry()).times + 1
             signed = any(finding.kind == ask.kind for finding in found)
@@ -267,7 +267,7 @@ class RiskDesk:
         plain = " ".join(text.split())
         for key, fixed in self._texts.texts.items():
             if fixed.asks and plain.startswith(fixed.begins):
-                kind = next(kind for kind in _KINDS if kind in key)
+                kind: RiskKind = next(kind for kind in _KINDS if kind in key)
                 return _Question(key, kind, fixed.asks)
         ask = self._patterns.asked(text)
         return _Question(ask.id, ask.kind, ask.about) if ask else None
