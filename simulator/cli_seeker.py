@@ -33,9 +33,10 @@ def simulator_fit(out: Out = None) -> None:
 def simulator_calibrate(shared: Shared = SHARED, out: Out = None) -> None:
     """Fit need, mood, character and scale to the recorded SAGE runs and ESConv's surveys; writes seeker.json."""
     from ..pipeline.labels import BUILD_SPLITS, load_labels
-    from .calibrate import CALIBRATION_FILE, calibrate, load_runs
+    from .calibrate import CALIBRATION_FILE, calibrate
     from .judgement import PARAMS_FILE
     from .profiles import write_text
+    from .recorded import load_runs
     from .response import ResponseModel, data_folder
     from .surveys import read_drops
 

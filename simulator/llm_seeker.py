@@ -19,7 +19,7 @@ from ..skills_bank.models import Message
 from .emotion import SAGE, Rules, clipped, end_of, moved, says_goodbye
 from .needs import CHARACTER_INFO
 from .profiles import Profile
-from .seeker import Appraisal, Emotion, Reaction
+from .seeker import Appraisal, Emotion, Reaction, at_start
 
 PACKAGE = "esc_skills.simulator"
 APPRAISAL_TOKENS, REPLY_TOKENS = 700, 400
@@ -79,7 +79,7 @@ class LLMSeeker:
         if profile.first_line:
             return profile.first_line
         ask = "The talk has not begun. Write this person's first message: what is up, in a sentence or two."
-        start = Emotion(points=self._rules.start, last=0)
+        start = at_start(self._rules)
         return await self._spoken(profile, (), f"{_portrait(profile, start)}\n\n{ask}\n{_language(profile)}")
 
     async def react(self, profile: Profile, talk: Sequence[Message], emotion: Emotion, rng: random.Random) -> Reaction:

@@ -5,9 +5,10 @@ from importlib.resources import files
 from string import Template
 
 from ..skills_bank.taxonomy import CHANGE_INFO
-from .calibrate import MOMENT_NAMES, Fit, RunCheck
+from .calibrate import Fit, RunCheck
 from .emotion import EmotionState
 from .judgement import Interval, SeekerParams
+from .recorded import MOMENT_NAMES
 from .response import ResponseModel
 from .validity import Figure, Group, Row, Validity, Words
 

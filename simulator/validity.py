@@ -21,10 +21,12 @@ from ..pipeline.local_annotator import LocalAnnotator
 from ..pipeline.local_fit import read_labelled
 from ..skills_bank.encoder import Encoder
 from ..skills_bank.taxonomy import SupportAction
-from .calibrate import Runs, Settings, World, action_agent, figures, fit_values, human_agent, play, world
+from .change_values import fit_values
 from .emotion import EmotionState
 from .judgement import Rules, SeekerParams, expected_points, points_of_change
 from .needs import Character, HiddenNeed
+from .playing import Settings, World, action_agent, human_agent, play, world
+from .recorded import Runs, figures
 from .response import ACTIONS, CHANGES, STATES, ResponseModel, fit_response, fold_of, turn_sameness
 from .sentiment import sentiment
 from .surveys import read_drops

@@ -8,28 +8,15 @@ import pytest
 
 from esc_skills.pipeline.corpus import Dialogue, Utterance
 from esc_skills.pipeline.labels import DialogueLabels, TurnLabels, load_labels
-from esc_skills.simulator import calibrate as module
-from esc_skills.simulator.calibrate import (
-    MOMENTS,
-    PARAMETERS,
-    Runs,
-    Settings,
-    calibrate,
-    figures,
-    fit_values,
-    goodbye_chances,
-    human_agent,
-    ladder_of,
-    load_calibration,
-    load_runs,
-    moments,
-    play,
-    settle,
-    world,
-)
+from esc_skills.simulator import calibrate as calibrating
+from esc_skills.simulator import playing, recorded
+from esc_skills.simulator.calibrate import calibrate, load_calibration
+from esc_skills.simulator.change_values import fit_values
 from esc_skills.simulator.emotion import EmotionState
 from esc_skills.simulator.judgement import Rules, SeekerParams
 from esc_skills.simulator.needs import Character
+from esc_skills.simulator.playing import PARAMETERS, Settings, World, human_agent, play, settle, world
+from esc_skills.simulator.recorded import MOMENTS, Runs, figures, goodbye_chances, ladder_of, load_runs, moments
 from esc_skills.simulator.response import CHANGES, ResponseModel
 from esc_skills.simulator.sentiment import sentiment
 from esc_skills.simulator.surveys import read_drops
@@ -46,7 +33,7 @@ def labels() -> list[DialogueLabels]:
 
 
 @pytest.fixture(scope="module")
-def at(labels: list[DialogueLabels]) -> module.World:
+def at(labels: list[DialogueLabels]) -> World:
     model = ResponseModel.load()
     goodbyes = np.array([0.5, 0.0, 0.0, 0.0, 0.7])
     return world(np.arange(96) % 8, np.arange(96) // 32, human_agent(labels, model), model, goodbyes)
@@ -93,7 +80,7 @@ def test_character_drives_add_up_to_nothing():
     assert by[Character.AVOIDANT] - by[Character.PASSIVE] == pytest.approx(0.2)
 
 
-def test_settled_cuts_give_the_recorded_shares(at: module.World):
+def test_settled_cuts_give_the_recorded_shares(at: World):
     params = SeekerParams.load()
     shares = np.array([0.1, 0.3, 0.2, 0.4])
     rules = Rules.of(params)._replace(ladder=np.array([-10, -5, 5, 10]), cuts=np.array([-2.0, 0.0, 1.0]))
@@ -105,7 +92,7 @@ def test_settled_cuts_give_the_recorded_shares(at: module.World):
 @pytest.mark.parametrize(
     ("name", "more"), [("need", {"need": 4.0}), ("carry", {"carry": 2.2}), ("negative", {"negative": -1.0})]
 )
-def test_each_lever_moves_its_moment(at: module.World, name: str, more: dict[str, float]):
+def test_each_lever_moves_its_moment(at: World, name: str, more: dict[str, float]):
     rules = Rules.of(SeekerParams.load())
 
     def at_(these: Settings) -> dict[str, float]:
@@ -120,7 +107,7 @@ def test_each_lever_moves_its_moment(at: module.World, name: str, more: dict[str
         assert after[moment] > before[moment]
 
 
-def test_a_better_agent_ends_higher(at: module.World):
+def test_a_better_agent_ends_higher(at: World):
     rules = Rules.of(SeekerParams.load())
     finals = [play(at, settings(), rules, quality).runs.finals.mean() for quality in (-0.5, 0.0, 0.5)]
     assert finals == sorted(finals)
@@ -128,11 +115,11 @@ def test_a_better_agent_ends_higher(at: module.World):
 
 @pytest.mark.slow
 def test_calibration_recovers_the_parameters_it_was_given(
-    at: module.World, labels: list[DialogueLabels], monkeypatch: pytest.MonkeyPatch
+    at: World, labels: list[DialogueLabels], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "COPIES", 4)
-    monkeypatch.setattr(module, "STARTS", module.STARTS[:1])
-    monkeypatch.setattr(module, "RESAMPLES", 100)
+    monkeypatch.setattr(playing, "COPIES", 4)
+    monkeypatch.setattr(calibrating, "STARTS", calibrating.STARTS[:1])
+    monkeypatch.setattr(recorded, "RESAMPLES", 100)
     params, model = SeekerParams.load(), ResponseModel.load()
     drops = {d.id: float(i % 5) for i, d in enumerate(labels[:200])}
     values, _, _ = fit_values(labels, drops, resamples=2)
