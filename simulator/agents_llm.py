@@ -55,7 +55,7 @@ class LLMSupporter:
         )
         if selection.risk.level == "high":
             return base.model_copy(update={"text": selection.risk.say, "actions": (SAFETY,), "rail": "fixed"})
-        rail: Rail = "check" if selection.risk.level == "elevated" else "none"
+        rail: Rail = "check" if _to_ask(selection) else "none"
         text = await self._ask(talk, await self._instructions(selection, self._source), self._skills)
         return base.model_copy(update={"text": text, "rail": rail})
 
@@ -68,7 +68,7 @@ class LLMSupporter:
             blocks = [f'<skill name="{name}">\n{texts[name].strip()}\n</skill>' for name in sorted(texts)]
             first = f"The first one for this moment: {chosen[0].name}."
             parts.append(Template(self._skills.text).substitute(skills="\n\n".join((first, *blocks))))
-        if selection.risk.level == "elevated":
+        if _to_ask(selection):
             risk = selection.risk
             parts.append(Template(self._risk.text).substitute(guidance=risk.guidance, say=risk.say))
         return "\n".join(parts)
@@ -83,6 +83,11 @@ class LLMSupporter:
             max_tokens=MAX_TOKENS,
         )
         return (await self._client.text(request)).strip()
+
+
+def _to_ask(selection: Selection) -> bool:
+    """Whether the safety question comes before all else: it has not been settled since the last sign."""
+    return selection.risk.level == "elevated" and not selection.risk.asked
 
 
 def _message(message: Message) -> LLMMessage:

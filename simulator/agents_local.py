@@ -15,11 +15,13 @@ from ..skills_bank.conversation import Conversation, as_conversation
 from ..skills_bank.models import Message
 from ..skills_bank.moment import QUESTIONS
 from ..skills_bank.results import NextAction, Selection, SkillChoice
+from ..skills_bank.risk import Risk
 from ..skills_bank.taxonomy import SeekerState, SupportAction
 from .agent import AgentReply, UsedSkill
+from .answers import asked
 from .human_actions import HumanActions, load_human_actions
 from .sources import SkillSource
-from .wording import Wording
+from .wording import Wording, fresh
 
 if TYPE_CHECKING:
     from ..skills_bank.risk import RiskDesk
@@ -112,13 +114,18 @@ class Step(NamedTuple):
     action: SupportAction
     say: str
 
+    def is_fresh(self, said: Collection[str]) -> bool:
+        """Whether it has words of its own that were not said before, nor nearly so."""
+        return bool(self.say) and fresh(self.say, said)
+
 
 def follow(selection: Selection, said: Collection[str], wording: Wording, rng: random.Random) -> AgentReply:
     """Turn a selection into a reply, risk first.
 
-    At high risk only the fixed text is said. At elevated risk the safety check comes first; once it has been made in
-    these words the talk goes on with the skill, as the bank's guidance has it, and the check is not repeated. Then:
-    the first step of the best skill that is not to wait and was not said before.
+    At high risk only the fixed text is said. At elevated risk the safety check comes first, unless the question has
+    been put and answered; once it has been made in these words the talk goes on with the skill, as the bank's guidance
+    has it, and the check is not repeated. Then: the first step of the best skill that is not to wait and whose words
+    were not said before; where all were, the first that is not to wait, in words of the library.
     """
     base = AgentReply(
         text="",
@@ -129,14 +136,14 @@ def follow(selection: Selection, said: Collection[str], wording: Wording, rng: r
     risk = selection.risk
     if risk.level == "high":
         return base.model_copy(update={"text": risk.say, "actions": (SAFETY,), "rail": "fixed"})
-    if risk.level == "elevated" and risk.say not in said:
+    if risk.level == "elevated" and not risk.asked and risk.say not in said:
         return base.model_copy(update={"text": risk.say, "actions": (SAFETY,), "rail": "check"})
     state = selection.states[0].state
     if not selection.skills:
         words = " ".join(wording.line(action, state, said, rng) for action in ABSTAINS)
         return base.model_copy(update={"text": words, "actions": ABSTAINS})
     step = _next_step(selection, said)
-    text = step.say if step.say and step.say not in said else wording.line(step.action, state, said, rng)
+    text = step.say if step.is_fresh(said) else wording.line(step.action, state, said, rng)
     return base.model_copy(update={"text": text, "actions": (step.action,), "followed": step.skill.name})
 
 
@@ -147,13 +154,20 @@ def _next_step(selection: Selection, said: Collection[str]) -> Step:
         (Step(skill, each.action, said_by(each)), bool(_WAIT.search(each.how)))
         for skill in selection.skills
         for each in skill.next_actions
-        if not (elevated and each.action == SAFETY)  # the check has been made
+        if not (elevated and _asks_again(each, selection.risk))
     ]
     due = [step for step, waits in steps if not waits] or [step for step, _ in steps]
     if not due:  # a skill whose every step was the check
         first = selection.skills[0]
         return Step(first, SupportAction.EMOTIONAL_VALIDATION, "")
-    return next((step for step in due if step.say and step.say not in said), due[0])
+    return next((step for step in due if step.is_fresh(said)), due[0])
+
+
+def _asks_again(step: NextAction, risk: Risk) -> bool:
+    """Whether a step would put the safety question again, after the check; a referral does not."""
+    if step.action != SAFETY:
+        return False
+    return not risk.asked or asked(said_by(step)) is not None
 
 
 def said_by(action: NextAction) -> str:

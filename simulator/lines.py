@@ -11,7 +11,7 @@ keep nothing between turns.
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -39,19 +39,12 @@ class _Written(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
 
-class Line(_Written):
-    """One line as written, with the state of its file."""
+class Slotted(_Written):
+    """Words that may have slots, with the state they show and the characters they are meant for; none: for all."""
 
     state: SeekerState
-    change: ResponseChange
-    scenarios: tuple[Scenario, ...] = ()
     characters: tuple[Character, ...] = ()
     text: str = Field(min_length=1, max_length=600)
-
-    @property
-    def leaves(self) -> bool:
-        """Whether it takes leave; such a line is said by a seeker that goes, and by no other."""
-        return says_goodbye(self.text)
 
     @property
     def slots(self) -> frozenset[str]:
@@ -63,6 +56,18 @@ class Line(_Written):
         if odd := self.slots - SLOTS:
             raise ValueError(f"unknown slots {', '.join(sorted(odd))}; there are {', '.join(sorted(SLOTS))}")
         return self
+
+
+class Line(Slotted):
+    """One line as written, with the state of its file."""
+
+    change: ResponseChange
+    scenarios: tuple[Scenario, ...] = ()
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it takes leave; such a line is said by a seeker that goes, and by no other."""
+        return says_goodbye(self.text)
 
 
 class Farewell(_Written):
@@ -125,11 +130,10 @@ class LineBank:
         root = parts_folder() if folder is None else folder
         problems: list[str] = []
         lines = list(_lines(root.joinpath("lines"), problems))
-        texts = Counter(_plain(line.text) for line in lines)
-        problems += [f"{n} lines say the same: {text[:60]!r}" for text, n in texts.items() if n > 1]
-        farewells = _read(root, "farewells.yaml", dict[Mood, tuple[Farewell, ...]], problems)
-        openings = _read(root, "openings.yaml", dict[SeekerState, tuple[str, ...]], problems)
-        facts = _read(root, "facts.yaml", dict[str, Facts], problems)
+        problems += said_twice(line.text for line in lines)
+        farewells = read_part(root, "farewells.yaml", dict[Mood, tuple[Farewell, ...]], problems)
+        openings = read_part(root, "openings.yaml", dict[SeekerState, tuple[str, ...]], problems)
+        facts = read_part(root, "facts.yaml", dict[str, Facts], problems)
         problems += [f"openings.yaml: none for {state}" for state in SeekerState if not openings.get(state)]
         for mood in ("content", "given_up"):
             if not any(not farewell.characters for farewell in farewells.get(mood, ())):
@@ -228,8 +232,10 @@ def _closeness(line: Line) -> int:
     return 1 + 2 * bool(line.scenarios) + 2 * bool(line.characters)
 
 
-def _plain(text: str) -> str:
-    return re.sub(r"\W+", " ", text.lower()).strip()
+def said_twice(texts: Iterable[str]) -> list[str]:
+    """Name the texts that stand twice, whatever their case and stops."""
+    counts = Counter(re.sub(r"\W+", " ", text.lower()).strip() for text in texts)
+    return [f"{n} lines say the same: {text[:60]!r}" for text, n in counts.items() if n > 1]
 
 
 def _lines(folder: Traversable | Path, problems: list[str]) -> Iterator[Line]:
@@ -245,7 +251,8 @@ def _lines(folder: Traversable | Path, problems: list[str]) -> Iterator[Line]:
                 problems.append(f"lines/{file.name}, line {number}: {_fault(error)}")
 
 
-def _read(root: Traversable | Path, name: str, kind: Any, problems: list[str]) -> Any:
+def read_part(root: Traversable | Path, name: str, kind: Any, problems: list[str]) -> Any:
+    """Return a file of parts as `kind`; where it is none, an empty mapping, with the fault added to `problems`."""
     content = _yaml(root.joinpath(name), dict, problems) or {}
     try:
         return TypeAdapter(kind).validate_python(content)

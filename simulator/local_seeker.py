@@ -3,7 +3,8 @@
 One turn: `hearing` reads actions and faults from the reply's words; `response` says what tends to follow in this state;
 `judgement` tilts that by how well the reply serves the hidden need, by mood, character and disposition, draws the
 response change and what it is worth in points; the next state is drawn from P(state' | state, change); `lines` gives
-the words. What it knows of the turn before it reads off the talk, so any turn can be played again by itself.
+the words, or `answers` where it is asked directly whether it is in danger. What it knows of the turns before it reads
+off the talk, so any turn can be played again by itself.
 
 It says goodbye as often as recorded SAGE seekers did when they were content or had given up, and not before.
 """
@@ -17,6 +18,7 @@ import numpy as np
 from ..skills_bank.errors import InputError
 from ..skills_bank.models import Message
 from ..skills_bank.taxonomy import ACTION_INFO, CHANGE_INFO, STATE_INFO, ResponseChange, SeekerState
+from .answers import Answers
 from .emotion import SAGE, EmotionState, Rules, moved, says_goodbye, state_of
 from .hearing import Ear, Heard
 from .judgement import Rules as JudgementRules
@@ -52,10 +54,17 @@ class LocalSeeker:
     """A `Seeker` that needs nothing but the package. It holds no state of any talk and is safe to share."""
 
     def __init__(
-        self, ear: Ear, response: ResponseModel, params: SeekerParams, lines: LineBank, rules: Rules = SAGE
+        self,
+        ear: Ear,
+        response: ResponseModel,
+        params: SeekerParams,
+        lines: LineBank,
+        answers: Answers,
+        rules: Rules = SAGE,
     ) -> None:
         """Take the loaded parts."""
-        self._ear, self._response, self._params, self._lines, self._emotion = ear, response, params, lines, rules
+        self._ear, self._response, self._params, self._emotion = ear, response, params, rules
+        self._lines, self._answers = lines, answers
         self._rules = JudgementRules.of(params)
 
     @classmethod
@@ -70,7 +79,7 @@ class LocalSeeker:
             ModelError: A fitted file is missing or altered.
             InputError: The lines break their schema.
         """
-        return cls(Ear.load(encoder), ResponseModel.load(), SeekerParams.load(), LineBank.load(), rules)
+        return cls(Ear.load(encoder), ResponseModel.load(), SeekerParams.load(), LineBank.load(), Answers.load(), rules)
 
     @property
     def name(self) -> str:
@@ -105,8 +114,7 @@ class LocalSeeker:
         after = STATES[int(drawn(self._response.next_chances(before, change)[None], np.array(draws[2:3]))[0])]
         mood = self._leaves(moved(emotion.points, points, self._emotion), draws[3])
         if mood is None:
-            told = self._lines.choose(profile, after, change, talk, rng)
-            text, after = told.text, told.line.state  # another state where the bank has no such line left
+            text, after = self._words(profile, after, change, talk, rng)
         else:
             text = self._lines.farewell(profile, mood, rng)
         return Reaction(
@@ -123,11 +131,26 @@ class LocalSeeker:
         last = next((m.content for m in reversed(talk) if m.role == "seeker"), None)
         if last is None:
             raise InputError("A seeker reacts to an answer: the talk holds no message of the seeker.")
-        line = self._lines.find(profile, last)
-        if line is not None:
+        if (line := self._lines.find(profile, last)) is not None:
             return line.state
+        if (given := self._answers.find(profile, last)) is not None:
+            return given.answer.state
         opening = next((state for state, texts in self._lines.openings.items() if last in texts), None)
         return opening or self._ear.state(last)
+
+    def _words(
+        self,
+        profile: Profile,
+        state: SeekerState,
+        change: ResponseChange,
+        talk: Sequence[Message],
+        rng: random.Random,
+    ) -> tuple[str, SeekerState]:
+        """Return what is said, and the state it shows: another than `state` where no such line is left."""
+        if (given := self._answers.choose(profile, state, talk, rng)) is not None:
+            return given.text, given.answer.state
+        told = self._lines.choose(profile, state, change, talk, rng)
+        return told.text, told.line.state
 
     def _judged(
         self,

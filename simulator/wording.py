@@ -1,10 +1,11 @@
-"""A support action in words of ours: lines of the phrase library, none of them twice in a talk."""
+"""A support action in words of ours: lines of the phrase library, none of them twice in a talk, nor nearly so."""
 
 import random
 from collections.abc import Collection, Iterator
 
 from ..pipeline.phrasebook import Phrasebook, load_phrases
 from ..skills_bank.taxonomy import SeekerState, SupportAction
+from .hearing import ALIKE, alike
 
 
 class Wording:
@@ -20,9 +21,13 @@ class Wording:
         return self._book.version
 
     def line(self, action: SupportAction, state: SeekerState, said: Collection[str], rng: random.Random) -> str:
-        """Return a line that does `action`, the one written for `state` first; any but those in `said` if possible."""
+        """Return a line that does `action`, the one written for `state` first; a fresh one while there is one.
+
+        When every line was said, the one that is least like what was said.
+        """
         lines = list(self._lines(action, state, rng))
-        return next((line for line in lines if line not in said), lines[0])
+        found = next((line for line in lines if fresh(line, said)), None)
+        return found or min(lines, key=lambda line: likeness(line, said))
 
     def _lines(self, action: SupportAction, state: SeekerState, rng: random.Random) -> Iterator[str]:
         """Yield the lines for the state, then those that were written for other states, in an order of chance."""
@@ -31,3 +36,13 @@ class Wording:
         for each in (state, *others):
             if (cell := self._book.cell(each, action)) is not None:
                 yield cell.also
+
+
+def likeness(text: str, said: Collection[str]) -> float:
+    """Return how far a text repeats the one of `said` that it is most like, as a seeker hears it."""
+    return max((alike(text, earlier) for earlier in said), default=0.0)
+
+
+def fresh(text: str, said: Collection[str]) -> bool:
+    """Whether a seeker that heard `said` would not hear the text as a repetition."""
+    return likeness(text, said) < ALIKE

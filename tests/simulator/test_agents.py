@@ -23,6 +23,7 @@ from esc_skills.simulator.agents_local import (
     said_by,
 )
 from esc_skills.simulator.casting import CastRecipe
+from esc_skills.simulator.hearing import ALIKE, alike
 from esc_skills.simulator.human_actions import count_actions, load_human_actions
 from esc_skills.simulator.profiles import SPLITS, load_profiles
 from esc_skills.simulator.reader import Reader, quick_desk
@@ -74,9 +75,11 @@ def source(ref, reader) -> BankSource:
     return BankSource(load_selector(ref, reader))
 
 
-def selection(level="none", skills=(), say="Fixed words.", state=SeekerState.ANXIETY_AND_FEAR) -> Selection:
+def selection(
+    level="none", skills=(), say="Fixed words.", state=SeekerState.ANXIETY_AND_FEAR, asked=False
+) -> Selection:
     return Selection(
-        risk=Risk(level=level, say=say, guidance="Ask directly."),
+        risk=Risk(level=level, say=say, guidance="Ask directly.", asked=asked),
         states=(StateProbability(state=state, probability=0.9),),
         skills=skills,
         note="",
@@ -233,6 +236,42 @@ def test_at_elevated_risk_the_check_comes_first_and_once(wording):
     assert (first.text, first.rail, first.actions, first.followed) == ("Fixed words.", "check", (SAFETY,), None)
     second = follow(chosen, frozenset({"Fixed words."}), wording, rng())
     assert (second.text, second.rail, second.followed) == ("Of course it scares you.", "none", "a")
+
+
+def test_once_the_question_is_answered_the_plan_is_followed_and_asks_nothing_again(wording):
+    asks = (SAFETY, "Ask. Say: \u201cAre you thinking about suicide?\u201d")
+    refers = (SAFETY, "Name a doctor. Say: \u201cA family doctor could hear the short version.\u201d")
+    chosen = selection("elevated", (choice("a", asks, refers, VALIDATE),), asked=True)
+    reply = follow(chosen, frozenset(), wording, rng())
+    assert (reply.text, reply.rail) == ("A family doctor could hear the short version.", "none")
+    again = follow(chosen, frozenset({reply.text, "Fixed words."}), wording, rng())
+    assert (again.text, again.rail, again.risk) == ("Of course it scares you.", "none", "elevated")
+
+
+def test_a_step_in_nearly_the_same_words_gives_way_to_another(wording):
+    near = frozenset({"Well: of course it scares you!"})
+    reply = follow(selection(skills=(choice("a", VALIDATE), choice("b", EXPLORE))), near, wording, rng())
+    assert (reply.text, reply.followed) == ("What is the worst of it?", "b")
+
+
+@pytest.mark.parametrize("action", SupportAction)
+def test_no_action_is_worded_as_a_repetition_in_ten_rounds(action, wording):
+    said: set[str] = set()
+    for number in range(10):
+        line = wording.line(action, SeekerState.LONELINESS_AND_DISCONNECTION, said, rng(number))
+        assert max((alike(line, earlier) for earlier in said), default=0) < ALIKE
+        said |= {line, f"I see. {line}"}
+
+
+def test_when_everything_was_said_the_least_alike_is_said(wording):
+    action, state = SupportAction.SUMMARIZING, SeekerState.RESISTANCE
+    said: set[str] = set()
+    while (line := wording.line(action, state, said, rng())) not in said:
+        said.add(line)
+    assert len(said) > 10
+    kept = next(iter(said))
+    nearly = (said - {kept}) | {kept.rsplit(maxsplit=2)[0] + " and so on"}
+    assert wording.line(action, state, nearly, rng()) == kept
 
 
 def test_at_high_risk_nothing_but_the_fixed_text_is_said(wording):

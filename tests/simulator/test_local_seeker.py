@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from esc_skills.pipeline.local_annotator import LocalCard
+from esc_skills.simulator.answers import Answers
 from esc_skills.simulator.emotion import EmotionState, end_of, moved
 from esc_skills.simulator.hearing import Ear, alike
 from esc_skills.simulator.judgement import (
@@ -62,7 +63,9 @@ def profile(number: int = 1, **more) -> Profile:
 
 @pytest.fixture(scope="module")
 def seeker() -> LocalSeeker:
-    return LocalSeeker(Ear(FakeEncoder(), CARD), ResponseModel.load(), SeekerParams.load(), LineBank.load())
+    return LocalSeeker(
+        Ear(FakeEncoder(), CARD), ResponseModel.load(), SeekerParams.load(), LineBank.load(), Answers.load()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +197,9 @@ async def test_negative_characters_are_harder_to_please(seeker: LocalSeeker):
 
 
 async def test_the_same_arguments_give_the_same_bytes(seeker: LocalSeeker):
-    other = LocalSeeker(Ear(FakeEncoder(), CARD), ResponseModel.load(), SeekerParams.load(), LineBank.load())
+    other = LocalSeeker(
+        Ear(FakeEncoder(), CARD), ResponseModel.load(), SeekerParams.load(), LineBank.load(), Answers.load()
+    )
     first = [(await react(seeker, "Tell me more.", profile(n), seed=n)).model_dump_json() for n in range(20)]
     again = [(await react(other, "Tell me more.", profile(n), seed=n)).model_dump_json() for n in reversed(range(20))]
     assert first == again[::-1]
