@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/simulate.py [--n 500] [--talks 192] [--write docs/simulation.md]
 
-Local: `esc-skills simulate --agent bank --seeker local` over the 500 evolution profiles, with one process a core.
+Local: `esc-skills simulate --agent bank --seeker local` over the 500 evolution profiles, with one process a core; first
+with nothing read before, then again with the readings that were kept. Both must say the same to the byte.
 Models: `--agent no-skill --supporter llm --seeker llm` against tests/messages_server.py in a process of its own, which
 answers after 300 ms and never moves a seeker, so that every talk has its full 29 calls one after the other. The ideal
 is those calls alone, on 64 lanes. Memory is the resident set of the command and its workers, looked at four times a
@@ -113,7 +114,17 @@ def with_models(scratch: Path, talks: int) -> Measured:
         server.wait()
 
 
-def report(local: Measured, models: Measured) -> str:
+def local_twice(scratch: Path, n: int) -> tuple[Measured, Measured]:
+    """Hold the local talks without kept readings and with them."""
+    environment = {"ESC_READINGS": str(scratch / "readings.sqlite")}
+    folders = (scratch / "local", scratch / "again")
+    first, again = (simulate(f, "--agent", "bank", "--n", str(n), environment=environment) for f in folders)
+    if len({(folder / "transcripts.jsonl").read_bytes() for folder in folders}) > 1:
+        raise SystemExit("The talks with kept readings are not those without.")
+    return first, again
+
+
+def report(local: Measured, again: Measured, models: Measured) -> str:
     """Return the figures as markdown."""
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
@@ -124,6 +135,11 @@ def report(local: Measured, models: Measured) -> str:
             f"{local.talks} local talks, bank and local seeker, {local.replies} replies",
             f"{local.seconds:.0f} s ({local.cpu:.0f} s of CPU)",
             f"{LOCAL_TARGET:g} s for 500: {_verdict(local.seconds * 500 / local.talks <= LOCAL_TARGET)}",
+        ),
+        (
+            "the same again, with the readings that were kept",
+            f"{again.seconds:.0f} s ({again.cpu:.0f} s of CPU)",
+            "",
         ),
         (
             f"{models.talks} talks between models, {models.talks * CALLS} calls of 300 ms, {LANES} talks at a time",
@@ -161,8 +177,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="esc-simulate-") as scratch:
         models = with_models(Path(scratch), arguments.talks)
         print(f"models: {models.seconds:.1f} s", flush=True)
-        local = simulate(Path(scratch) / "local", "--agent", "bank", "--n", str(arguments.n))
-    text = report(local, models)
+        local, again = local_twice(Path(scratch), arguments.n)
+    text = report(local, again, models)
     print(text)
     if arguments.write:
         page = arguments.write.read_text(encoding="utf-8")

@@ -23,6 +23,7 @@ from .sources import BankRef, BankSource, SkillSource, load_selector
 
 if TYPE_CHECKING:
     from ..pipeline.llm.settings import LLMSettings
+    from ..skills_bank.encoder import Encoder
 
 Maker = Literal["local", "llm"]
 AgentName = Literal["no-skill", "bank", "mcp", "only-advice", "only-questions", "only-reassurance"]
@@ -67,8 +68,12 @@ class CastRecipe:
     llm: "LLMSettings | None" = None
     journal: Path | None = None
     run: str = ""
+    draw: str = ""
+    """Another draw has models answer anew what stands in the journal."""
     command: Sequence[str] = ()
     """What starts the server that `mcp` asks; default: this installation's."""
+    readings: Path | None = None
+    """File in which local casts on this machine keep what they read (`readings.py`); default: they keep it not."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be played.
@@ -116,14 +121,19 @@ class CastRecipe:
 
         if self.agent in WITH_BANK:
             return BankAgent(source, Wording(), self.agent)
-        return action_agent(self.agent, shared_reader(), _desk(self.region), Wording())
+        return action_agent(self.agent, shared_reader(self._readings), _desk(self.region), Wording())
 
     def _seeker(self, client: LLMClient) -> Seeker:
         if self.seeker == "llm":
             from .llm_seeker import LLMSeeker
 
             return LLMSeeker(client, self.models[Role.SCORER], self.models[Role.SEEKER], rules_named(self.rules))
-        return _local_seeker(self.rules)
+        return _local_seeker(self.rules, self._readings)
+
+    @property
+    def _readings(self) -> Path | None:
+        """The file for readings; none where models talk, whose words seldom come back."""
+        return None if self.asks_models else self.readings
 
     @asynccontextmanager
     async def _source(self) -> AsyncIterator[SkillSource]:
@@ -134,7 +144,7 @@ class CastRecipe:
                 yield source
         elif self.agent == "bank":
             # Beside calls to a model other talks wait for this thread; a local run has nobody else to serve.
-            yield BankSource(_selector(self.bank, self.region), in_thread=self.asks_models)
+            yield BankSource(_selector(self.bank, self.region, self._readings), in_thread=self.asks_models)
         else:
             yield _NOWHERE
 
@@ -146,27 +156,38 @@ class CastRecipe:
         if self.llm is None or self.journal is None:
             raise InputError("A cast that asks models needs their settings and a journal.")
         async with open_door(self.llm, self.journal, run=self.run) as door:
-            yield Metered(door)
+            yield Metered(door, self.draw)
+
+
+@lru_cache(maxsize=2)
+def shared_reader(readings: Path | None = None) -> Reader:
+    """Return the encoder of this process, loaded once: with one thread, so that every machine adds up alike.
+
+    Args:
+        readings: File in which to keep what is read; default: memory alone.
+    """
+    from .readings import Readings
+
+    return Reader(_encoder(), Readings(readings) if readings else None)
 
 
 @lru_cache(maxsize=1)
-def shared_reader() -> Reader:
-    """Return the encoder of this process, loaded once: with one thread, so that every machine adds up alike."""
+def _encoder() -> "Encoder":
     from ..skills_bank.encoder import Encoder
 
-    return Reader(Encoder.load(threads=1))
+    return Encoder.load(threads=1)
 
 
 @lru_cache(maxsize=2)
-def _local_seeker(rules: str) -> Seeker:
+def _local_seeker(rules: str, readings: Path | None) -> Seeker:
     from .local_seeker import LocalSeeker
 
-    return LocalSeeker.load(shared_reader(), rules_named(rules))
+    return LocalSeeker.load(shared_reader(readings), rules_named(rules))
 
 
-@lru_cache(maxsize=2)
-def _selector(bank: BankRef, region: str | None) -> Any:
-    return load_selector(bank, shared_reader(), region)
+@lru_cache(maxsize=4)
+def _selector(bank: BankRef, region: str | None, readings: Path | None) -> Any:
+    return load_selector(bank, shared_reader(readings), region)
 
 
 @lru_cache(maxsize=4)

@@ -55,6 +55,7 @@ def simulate(
     """Hold conversations between a support agent and simulated seekers, and sum them up."""
     _one_thread_each()
     from .profiles import load_profiles
+    from .readings import readings_file
     from .run import JOURNAL, RunsSettings, settle_run
     from .sources import settle_bank
 
@@ -71,7 +72,8 @@ def simulate(
     if dry_run:
         _tell_plan(folder, run, recipe, found, settings)
         return
-    recipe = _with(recipe, journal=folder / JOURNAL, run=run.id)
+    readings = readings_file() if engine == "local" else None
+    recipe = _with(recipe, journal=folder / JOURNAL, run=run.id, readings=readings)
     made = _engine(engine, workers, in_flight, recipe)
     done = asyncio.run(_simulate(folder, run, recipe, found, made, resume=resume))
     _finish(done, as_json=as_json)

@@ -71,6 +71,7 @@ class Ear:
         self._thresholds = np.array([card.thresholds[action] for action in ACTIONS])
         self.version: str = encoder.version
         self._read = lru_cache(KEPT)(self._one)
+        self._picked = lru_cache(KEPT)(self._pick)
 
     @classmethod
     def load(cls, encoder: "Encoder | FakeEncoder | Reader | None" = None) -> Self:
@@ -103,13 +104,15 @@ class Ear:
         text = talk[-1].content
         if not _WORD.search(text):
             return {}
-        chances, _ = self._read("supporter", text, _end_of(talk[:-1]))
-        picked = chosen_actions(chances, self._thresholds)
-        return {ACTIONS[i]: round(float(chances[i]), 4) for i in picked}
+        return dict(self._picked(text, _end_of(talk[:-1])))
 
     def state(self, text: str) -> SeekerState:
         """Return the likeliest state of a seeker's words, read without what came before."""
         return STATES[int(self._read_states(text).argmax())]
+
+    def _pick(self, text: str, before: str) -> tuple[tuple[SupportAction, float], ...]:
+        chances, _ = self._read("supporter", text, before)
+        return tuple((ACTIONS[i], round(float(chances[i]), 4)) for i in chosen_actions(chances, self._thresholds))
 
     def _off_topic(self, scenarios: NDArray[np.floating], words: frozenset[str], talk: Sequence[Message]) -> bool:
         if float(scenarios.max()) < SURE:

@@ -12,7 +12,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -46,7 +46,7 @@ class Slotted(_Written):
     characters: tuple[Character, ...] = ()
     text: str = Field(min_length=1, max_length=600)
 
-    @property
+    @cached_property
     def slots(self) -> frozenset[str]:
         """The slots that stand in it."""
         return frozenset(_SLOT.findall(self.text))
@@ -64,7 +64,7 @@ class Line(Slotted):
     change: ResponseChange
     scenarios: tuple[Scenario, ...] = ()
 
-    @property
+    @cached_property
     def leaves(self) -> bool:
         """Whether it takes leave; such a line is said by a seeker that goes, and by no other."""
         return says_goodbye(self.text)
@@ -204,7 +204,7 @@ class LineBank:
         leaving: list[Told] = []
         for line in self.lines:
             if all(facts[slot] for slot in line.slots):
-                told = Told(line, filled(line.text, facts))
+                told = Told(line, filled(line.text, facts) if line.slots else line.text)
                 texts[told.text] = told
                 (leaving if line.leaves else cells.setdefault((line.state, line.change), [])).append(told)
         return Repertoire(cells, texts, tuple(leaving))

@@ -52,12 +52,13 @@ def tally() -> Iterator[Tally]:
 class Metered:
     """An `LLMClient` through a door; what an answer took is read from the journal, so a resumed run says the same."""
 
-    def __init__(self, door: "Door") -> None:
-        """Take the open door."""
-        self._door = door
+    def __init__(self, door: "Door", draw: str = "") -> None:
+        """Take the open door, and the draw that all requests belong to; see `LLMRequest.draw`."""
+        self._door, self._draw = door, draw
 
     async def text(self, request: LLMRequest) -> str:
         """Return the answer as text; see `LLMClient.text`."""
+        request = self._drawn(request)
         try:
             return await self._door.text(request)
         finally:
@@ -65,10 +66,14 @@ class Metered:
 
     async def structured(self, request: LLMRequest, schema: type[T]) -> T:
         """Return the answer as a `schema`; see `LLMClient.structured`."""
+        request = self._drawn(request)
         try:
             return await self._door.structured(request, schema)
         finally:
             self._count(request, schema)
+
+    def _drawn(self, request: LLMRequest) -> LLMRequest:
+        return request.model_copy(update={"draw": self._draw}) if self._draw else request
 
     def _count(self, request: LLMRequest, schema: type[BaseModel] | None) -> None:
         mine = _TALLY.get()
