@@ -36,7 +36,11 @@ from ..skills_bank.errors import BankError, EscError, JobError, JobNotFound
 from ..skills_bank.files import replace_durably
 
 APP = "esc-skills"
-RUNNERS = {"build": "esc_skills.pipeline.build:run"}
+RUNNERS = {
+    "build": "esc_skills.pipeline.build:run",
+    "evolve": "esc_skills.evolve.loop:run",
+    "propose": "esc_skills.evolve.propose:run",
+}
 """What does the work of each kind of job: an async function of the `Job` that returns the result."""
 FORMAT = 1
 NICE = 10

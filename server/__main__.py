@@ -28,6 +28,7 @@ LAZY = {
     "replay": ("esc_skills.simulator.cli_simulate", "Show one simulated talk turn by turn."),
     "compare": ("esc_skills.simulator.cli_simulate", "Compare two simulation runs talk by talk."),
     "sage": ("esc_skills.simulator.cli", "Recorded SAGE runs: replay them and count their figures."),
+    "evolve": ("esc_skills.evolve.cli", "The bank refines itself on simulated talks, and proves it."),
     "simulator": ("esc_skills.simulator.cli_seeker", "The local seeker: fit, calibrate, measure."),
 }
 """Sub-commands by the module that holds them; its attribute `<name>_app`, or `app`, is loaded when one is called."""

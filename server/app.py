@@ -13,6 +13,7 @@ from fastmcp.skills.extension import SkillsExtension
 from pydantic import ValidationError as PydanticValidationError
 
 from .catalog import BankProvider
+from .evolution import add_evolution
 from .jobs import add_job_tools
 from .notify import Notifier
 from .resources import add_prompts, add_resources
@@ -59,6 +60,7 @@ def create_server(live: "LiveBank") -> FastMCP:
     mcp.add_extension(SkillsExtension(providers=[provider]))
     add_tools(mcp, live)
     add_job_tools(mcp, live)
+    add_evolution(mcp, live)
     add_resources(mcp, live)
     add_prompts(mcp, live)
     return mcp

@@ -13,11 +13,11 @@ from fastmcp.server.dependencies import get_http_request
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..skills_bank.errors import InputError
+from ..skills_bank.errors import InputError, JobError
 from .tools import expecting
 
 if TYPE_CHECKING:
-    from ..pipeline.jobs import JobRecord, JobSettings
+    from ..pipeline.jobs import Job, JobRecord, JobSettings
     from .watch import LiveBank
 
 POLL_SECONDS = 5.0
@@ -206,13 +206,19 @@ def _resume(task_id: str, caps: dict[str, Any]) -> str:
 def _status(task_id: str) -> BuildStatus:
     from ..pipeline.jobs import JobSettings, find_job
 
-    return _as_status(find_job(JobSettings().jobs(), task_id).look())
+    return _as_status(_a_build(find_job(JobSettings().jobs(), task_id)).look())
 
 
 def _cancel(task_id: str) -> BuildStatus:
     from ..pipeline.jobs import JobSettings, cancel_job, find_job
 
-    return _as_status(cancel_job(find_job(JobSettings().jobs(), task_id)))
+    return _as_status(cancel_job(_a_build(find_job(JobSettings().jobs(), task_id))))
+
+
+def _a_build(job: "Job") -> "Job":
+    if (kind := job.read().kind) != "build":
+        raise JobError(f"Job {job.id} is no build but of kind {kind!r}; `evolve_status` and `cancel_evolve` know it.")
+    return job
 
 
 def _as_status(record: "JobRecord") -> BuildStatus:

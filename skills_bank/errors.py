@@ -12,6 +12,7 @@ EscError
   JobError            a job that cannot be started, resumed or read; or the bank is being built by another
     JobNotFound       no job of that id is there
   SkillWriteError     no valid skill came about for a cluster; `cluster` and `problems` say which and why
+  GenerationError     no text came about for a proposal; `reason` says why
   LLMError            a call to a language model gave no usable answer
     LLMRefused        the server said no (4xx): a key, a model name or a request it does not take
     LLMUnavailable    the server could not be reached or failed, and the retries are used up
@@ -99,6 +100,15 @@ class SkillWriteError(EscError):
         self.cluster = cluster
         self.problems = tuple(problems)
         super().__init__(f"No valid skill for cluster {cluster}: " + "; ".join(self.problems))
+
+
+class GenerationError(EscError):
+    """No text came about for a proposal: nothing can be changed, or none that may stand; `reason` says which."""
+
+    def __init__(self, proposal: str, reason: str) -> None:
+        self.proposal = proposal
+        self.reason = reason
+        super().__init__(f"No text for {proposal}: {reason}")
 
 
 class JobError(EscError):

@@ -70,6 +70,7 @@ class Call:
             request.max_tokens,
             request.temperature,
             schema_text(schema) if schema is not None else None,
+            *([request.draw] if request.draw else []),
         ]
         text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
         hash_ = hashlib.sha256(text.encode()).hexdigest()

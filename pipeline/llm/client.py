@@ -17,6 +17,7 @@ class Role(StrEnum):
     SCORER = "scorer"
     SUPPORTER = "supporter"
     ANALYZER = "analyzer"
+    GENERATOR = "generator"
 
 
 class LLMMessage(BaseModel):
@@ -41,6 +42,7 @@ class LLMRequest(BaseModel):
     max_tokens: int = Field(ge=1, description="The longest answer.")
     temperature: float | None = Field(default=None, ge=0, le=2)
     subject: str = Field(default="", description="What the call is about, e.g. a dialogue id; for reports, not sent.")
+    draw: str = Field(default="", description="Of two calls that ask the same, each draw is answered anew; not sent.")
 
 
 class LLMClient(Protocol):

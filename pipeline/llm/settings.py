@@ -25,6 +25,7 @@ class LLMSettings(BaseSettings):
     model_scorer: str | None = Field(default=None, description="Model that scores a talk.")
     model_supporter: str | None = Field(default=None, description="Model that plays the supporter.")
     model_analyzer: str | None = Field(default=None, description="Model that looks for what went wrong.")
+    model_generator: str | None = Field(default=None, description="Model that rewrites skills and writes new ones.")
 
     api_key: SecretStr | None = Field(
         default=None,

@@ -80,7 +80,7 @@ def test_every_line_on_stdout_is_json_and_no_text_is_logged(folder):
     answers = {message["id"]: message for message in messages if "id" in message}
     assert set(answers) == {1, 2, 3, 4, 5, 6, 7}
     assert all(message["jsonrpc"] == "2.0" for message in messages)
-    assert len(answers[2]["result"]["tools"]) == 9
+    assert len(answers[2]["result"]["tools"]) == 14
     assert answers[3]["result"]["structuredContent"]["bank_version"]
     assert answers[4]["result"]["isError"]
     assert b"Rosalind" not in log

@@ -26,6 +26,7 @@ async def test_the_tools_are_described_for_a_model(client):
     assert set(tools) == {
         "classify_seeker_state", "select_skill", "list_skills", "read_skill", "bank_history", "rollback_bank",
         "build_bank", "build_status", "cancel_build",
+        "evolve_bank", "evolve_status", "cancel_evolve", "propose_skill", "bank_diff",
     }  # fmt: skip
     for tool in tools.values():
         assert "Call it" in tool.description, tool.name
@@ -34,8 +35,9 @@ async def test_the_tools_are_described_for_a_model(client):
         for name, parameter in tool.input_schema["properties"].items():
             assert len(parameter.get("description", "")) > 15, f"{tool.name}.{name}"
     writing = {name for name, tool in tools.items() if not tool.annotations.read_only_hint}
-    assert writing == {"rollback_bank", "build_bank", "cancel_build"}
-    assert all(tools[name].annotations.destructive_hint for name in ("rollback_bank", "build_bank"))
+    destructive = {"rollback_bank", "build_bank", "evolve_bank", "propose_skill"}
+    assert writing == destructive | {"cancel_build", "cancel_evolve"}
+    assert {name for name in writing if tools[name].annotations.destructive_hint} == destructive
     for name in ("classify_seeker_state", "select_skill"):
         assert "`risk` first" in tools[name].description
 
