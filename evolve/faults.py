@@ -1,7 +1,7 @@
 """Planted faults: damage to a copy of a bank, to see whether an evolution finds and mends it.
 
-Three kinds. `swapped`: a skill's recommended actions are replaced by those its own pitfalls warn of. `deleted`: a skill
-is taken out. `unsafe`: a line that must never be said stands in a plan. Whoever plants chooses skills that are used,
+Three kinds. `swapped`: a skill's recommended actions are replaced by those its own pitfalls warn of, in the words of
+its bad examples. `deleted`: a skill is taken out. `unsafe`: a line that must never be said stands in a plan. Whoever plants chooses skills that are used,
 since no simulation can find a fault in a text that nobody reads.
 """
 
@@ -70,7 +70,11 @@ def swapped(skill: Skill) -> Skill:
     harmful = list(dict.fromkeys(_warned(skill)))
     if not harmful:
         raise InputError(f"The pitfalls of {skill.name!r} name no action to swap for.")
-    steps = tuple(ActionStep(action=action, how=how) for action, how in harmful)
+    words = [line.content for e in skill.examples if e.kind == "bad" for line in e.lines if line.role == "supporter"]
+    steps = tuple(
+        ActionStep(action=action, how=how, say=words[i % len(words)] if words else None)
+        for i, (action, how) in enumerate(harmful)
+    )
     plans = tuple(plan.model_copy(update={"steps": steps}) for plan in skill.plans)
     kept = [p.action for p in skill.pitfalls if p.action]
     actions = tuple(dict.fromkeys([*(action for action, _ in harmful), *kept]))
