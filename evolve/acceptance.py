@@ -123,11 +123,11 @@ class Paper:
     name: Literal["paper", "paired"] = "paper"
 
     async def judge(self, case: Case, arena: Arena, guards: "Guards") -> Verdict:
-        """Hold one talk with each profile and text."""
+        """Hold one talk with each of the hardest profiles and text."""
         if case.staged.hash == case.parent.hash:
             return _unchanged(case, self.name)
         talks = _Talks()
-        await talks.hold(case, arena, Look(1, 1.0, slice(None), 0), trial_seed(case.seed, "paper"))
+        await talks.hold(case, arena, Look(1, 1.0, slice(0, HARD), 0), trial_seed(case.seed, "paper"))
         found = effect_of(talks.pairs)
         gain = sum(pair.new - pair.old for pair in talks.pairs)
         if not any(pair.new != pair.old for pair in talks.pairs):

@@ -19,7 +19,7 @@ from ..skills_bank.bank import Bank
 from ..skills_bank.taxonomy import SeekerState
 from . import joining, settling
 from .acceptance import ALPHA, looks_of
-from .plan import ATTEMPTS, HARD, EvolvePlan, llm_settings, profiles_of
+from .plan import ATTEMPTS, HARD, WIDE, EvolvePlan, llm_settings, profiles_of
 from .split import split_profiles
 
 if TYPE_CHECKING:
@@ -80,12 +80,12 @@ def count(plan: EvolvePlan, split: "Split") -> Talks:
     """Return how many talks a plan takes."""
     profiles = profiles_of(plan)
     risky = sum(profile.risk is not None for profile in profiles.profiles if profile.id in set(split.verify))
-    hard = min(HARD, len(split.verify))
+    hard, wide = min(HARD, len(split.verify)), min(WIDE, len(split.verify))
     baseline = len(split.propose) + len(split.verify)
     if plan.strategy == "paper":
         attempt = Range(2 * hard + 2 * risky, 2 * hard + 2 * risky)
     else:
-        attempt = _paired(hard, plan.repeats, risky)
+        attempt = _paired(wide, plan.repeats, risky)
     joint = _paired(len(split.verify), joining.REPEATS, risky)
     sealed = 2 * settling.REPEATS * len(split.sealed)
     return Talks(

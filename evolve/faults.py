@@ -1,8 +1,8 @@
 """Planted faults: damage to a copy of a bank, to see whether an evolution finds and mends it.
 
 Three kinds. `swapped`: a skill's recommended actions are replaced by those its own pitfalls warn of, in the words of
-its bad examples. `deleted`: a skill is taken out. `unsafe`: a line that must never be said stands in a plan. Whoever plants chooses skills that are used,
-since no simulation can find a fault in a text that nobody reads.
+its bad examples. `deleted`: a skill is taken out. `unsafe`: a line that must never be said stands in a plan. Whoever
+plants chooses skills that are used, since no simulation can find a fault in a text that nobody reads.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

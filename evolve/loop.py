@@ -24,7 +24,7 @@ from .consolidate import consolidate
 from .generation import Brief, brief_for
 from .joining import join
 from .models import Candidate, Check, Feedback, Finding, Proposal, Verdict, Veto
-from .plan import ATTEMPTS, HARD, EvolvePlan
+from .plan import ATTEMPTS, HARD, WIDE, EvolvePlan
 from .propose import diff_of
 from .record import REPORT, TRIALS, Attempt, Baseline, End, EvolveRun
 from .settling import open_sealed, settle
@@ -243,7 +243,7 @@ class _Search:
         except BankError as error:
             self._rule(home, self._unsimulated(id, number, f"It makes no bank: {error}"))
             return
-        hard = hard_profiles(self._verifying(talks), self.split, proposal.skill, HARD)
+        hard = hard_profiles(self._verifying(talks), self.split, proposal.skill, WIDE)
         case = Case(
             candidate=candidate,
             kind=proposal.kind,

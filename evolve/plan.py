@@ -26,6 +26,8 @@ KIND = "evolve"
 LOCK = ".evolve.lock"
 ATTEMPTS = 3
 """Attempts at a proposal (Zhu et al. 2026)."""
+WIDE = 60
+"""Profiles a trial goes on to where the hardest leave it open; docs/evolution.md tells what they buy."""
 HARD = 15
 """Profiles a candidate is verified on (Zhu et al. 2026)."""
 REPEATS = 4

@@ -14,6 +14,7 @@ bank, so that a second proposal is quick. Proposals of one machine take turns th
 
 import asyncio
 import difflib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +32,7 @@ from ..skills_bank.problems import Problem
 from ..skills_bank.skillmd import read_skill_text, render_skill
 from ..skills_bank.validate import EVIDENCE_FILE, SKILL_FILE, problems_in_skill
 from .models import Candidate, Check, Effect, Feedback, ProposalKind, Ruling, TalkPair, Verdict, Veto
-from .plan import HARD, REPEATS, PlannedBank, pin_bank
+from .plan import REPEATS, WIDE, PlannedBank, pin_bank
 
 if TYPE_CHECKING:
     from ..simulator.session import Transcript
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .acceptance import Case
     from .arena import Arena
     from .guards import Guards
+    from .split import Split
 
 KIND = "propose"
 AUTHOR = "proposed"
@@ -61,7 +63,7 @@ class ProposeSettings(BaseSettings):
     baseline: int | None = Field(
         default=None, ge=1, description="Profiles of the verify part that the parent bank talks to; default: all."
     )
-    hard: int = Field(default=HARD, ge=2, description="Profiles, of those that ended lowest, a text is tried on.")
+    hard: int = Field(default=WIDE, ge=2, description="Profiles, of those that ended lowest, a text is tried on.")
     repeats: int = Field(default=REPEATS, ge=1, description="Talks with each of them.")
 
 
@@ -81,7 +83,7 @@ class ProposePlan(_Frozen):
     seed: int = SEED
     attempt: int = Field(default=1, ge=1, description="Which text for this skill and this version of the bank it is.")
     baseline: int | None = None
-    hard: int = HARD
+    hard: int = WIDE
     repeats: int = REPEATS
 
     @property
@@ -446,7 +448,7 @@ def _commit(plan: ProposePlan, job: Job, candidate: Candidate) -> "VersionInfo":
     done = [info for info in store.history() if info.note.startswith(mark)] if store.initialised else []
     if done:
         return done[0]
-    _own_copy(place)
+    own_copy(place)
     active = store.active()
     bank = store.load(active)
     if bank.hash != plan.bank.hash:
@@ -457,7 +459,7 @@ def _commit(plan: ProposePlan, job: Job, candidate: Candidate) -> "VersionInfo":
     return store.commit(skills, reason=f"{mark}{verb} {candidate.skill}: {reason}", parent=active)
 
 
-def _own_copy(place: "BankPlace") -> None:
+def own_copy(place: "BankPlace") -> None:
     """Copy the shipped bank to where versions are written, so that the parent is one of them."""
     store = place.store()
     if place.kind == "shipped" and not store.initialised:
@@ -511,16 +513,22 @@ class SimulatedTrial:
         from ..simulator.casting import CastRecipe
         from ..simulator.engine import LocalEngine
         from ..simulator.profiles import load_profiles
+        from ..simulator.readings import readings_file
         from ..skills_bank.settings import Settings
-        from .acceptance import ALPHA, Paired, hard_profiles, looks_of
         from .arena import Arena
-        from .guards import Guards, shared_folder
         from .split import split_profiles
 
-        plan, region = self._plan, Settings().region
-        profiles = load_profiles("evolution")
-        split = split_profiles(profiles, plan.seed)
-        arena = Arena(folder, CastRecipe("bank", case.parent, region=region), profiles, LocalEngine(), self._count)
+        region, profiles = Settings().region, load_profiles("evolution")
+        split = split_profiles(profiles, self._plan.seed)
+        recipe = CastRecipe("bank", case.parent, region=region, readings=readings_file())
+        with LocalEngine(os.cpu_count() or 1) as engine:
+            return await self._tried(case, Arena(folder, recipe, profiles, engine, self._count), split, region)
+
+    async def _tried(self, case: "Case", arena: "Arena", split: "Split", region: str | None) -> Verdict:
+        from .acceptance import ALPHA, Paired, hard_profiles, looks_of
+        from .guards import Guards, shared_folder
+
+        plan = self._plan
         some = split.verify[: plan.baseline]
         self._enter("baseline", len(some))
         talks = await arena.talks(case.parent, some, repeats=1, seed=plan.seed)

@@ -3,10 +3,11 @@
 from ..skills_bank.bank import Bank
 from ..skills_bank.errors import BankError, InputError
 from ..skills_bank.files import read_bank_files, replace_durably
-from ..skills_bank.place import BankPlace, find_bank
+from ..skills_bank.place import find_bank
 from ..skills_bank.store import VersionInfo
 from .acceptance import effect_of, pair_talks, strata_of
 from .bench import Bench
+from .propose import own_copy
 from .record import BANK, SEAL, Joint, Outcome, Sealed
 
 REPEATS = 4
@@ -68,18 +69,12 @@ def _committed(bench: Bench, joint: Joint) -> VersionInfo:
     done = [info for info in store.history() if info.note.startswith(mark)] if store.initialised else []
     if done:
         return done[0]
-    _own_copy(place)
+    own_copy(place)
     active = store.active()
     if Bank.load(store.active_folder()).hash != bench.parent.hash:
         raise BankError(f"the bank moved on from {bench.parent.version} to {active}. Evolve {active} anew.")
     reason = f"{mark}{len(joint.kept)} accepted of {len(bench.run.all_attempts())} attempts: {', '.join(joint.kept)}"
     return store.commit(read_bank_files(bench.run.folder / BANK), reason=reason, parent=active)
-
-
-def _own_copy(place: BankPlace) -> None:
-    """Copy the shipped bank to where versions can be written, so that the parent is compared like with like."""
-    if place.kind == "shipped" and not place.store().initialised:
-        place.store().init_from(place.shipped)
 
 
 async def open_sealed(bench: Bench) -> Sealed:
