@@ -1,15 +1,17 @@
 """What an analyzer is, and a run's talks as moments: one supporter reply each, with all that was known before it."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from ..simulator.agent import Rail
+from ..simulator.local_seeker import FAULTS
 from ..simulator.needs import Character, HiddenNeed
 from ..simulator.profiles import Profile
 from ..simulator.session import Transcript
 from ..skills_bank.risk_patterns import Level
 from ..skills_bank.taxonomy import Scenario, SeekerState, SupportAction
-from .models import Finding
+from .models import Cite, Finding
 
 StateReader = Callable[[str], SeekerState]
 """Says which state the words of a seeker show."""
@@ -60,6 +62,10 @@ class Moment(NamedTuple):
     """Whether safety had been checked in this talk by the end of this reply."""
     text: str
     """The reply."""
+    heard: tuple[SupportAction, ...] = ()
+    """What the seeker heard; empty where it does not say."""
+    off_topic: bool = False
+    """Whether the seeker said that the reply seemed to be about something else."""
 
 
 def moments_of(talks: Iterable[Transcript], read: StateReader) -> Iterator[Moment]:
@@ -93,7 +99,20 @@ def moments_of(talks: Iterable[Transcript], read: StateReader) -> Iterator[Momen
                 rail=turn.rail,
                 checked=checked,
                 text=turn.supporter,
+                heard=turn.heard,
+                off_topic=turn.appraisal is not None and FAULTS["off_topic"] in turn.appraisal.content,
             )
             if turn.seeker is not None:
                 state = turn.state or read(turn.seeker)
                 points, last = turn.points, turn.change or 0
+
+
+def cites_of(moments: Iterable[Moment]) -> tuple[Cite, ...]:
+    """Return where these replies stand, by talk."""
+    turns: dict[tuple[str, int], set[int]] = defaultdict(set)
+    for moment in moments:
+        turns[moment.talk].add(moment.number)
+    return tuple(
+        Cite(profile=profile, repeat=repeat, turns=tuple(sorted(turns[profile, repeat])))
+        for profile, repeat in sorted(turns)
+    )

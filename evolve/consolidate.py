@@ -85,7 +85,9 @@ def _creation(findings: Sequence[Finding], taken: set[str]) -> Proposal:
 def _proposal(id: str, kind: ProposalKind, skill: str | None, title: str, findings: Sequence[Finding]) -> Proposal:
     merged = tuple(_merged(group) for group in _clusters(findings, _same_reason))
     cites = _cites(chain.from_iterable(finding.cites for finding in findings))
-    avoid = _most(finding.avoid for finding in findings)
+    reword = tuple(dict.fromkeys(chain.from_iterable(finding.reword for finding in findings)))
+    # What was meant and not heard was not done: its words are at fault before the action is.
+    avoid = tuple(action for action in _most(finding.avoid for finding in findings) if action not in reword)
     return Proposal(
         id=id,
         kind=kind,
@@ -100,6 +102,7 @@ def _proposal(id: str, kind: ProposalKind, skill: str | None, title: str, findin
         priority=round(_priority(findings), 3),
         avoid=avoid,
         favour=tuple(action for action in _most(finding.favour for finding in findings) if action not in avoid),
+        reword=reword,
     )
 
 
@@ -149,6 +152,7 @@ def _same_reason(one: Finding, other: Finding) -> bool:
         one.kind == other.kind
         and one.skill == other.skill
         and one.source == other.source
+        and one.reword == other.reword
         and _overlap(one.context, other.context)
         and _jaccard(_words(one.what), _words(other.what)) >= SAME_WORDS
     )

@@ -189,6 +189,8 @@ def _finding(finding: Finding) -> str:
         text += f" Went badly: {', '.join(finding.avoid)}."
     if finding.favour:
         text += f" Went well: {', '.join(finding.favour)}."
+    if finding.reword:
+        text += f" Needs other words: {', '.join(finding.reword)}."
     return text
 
 

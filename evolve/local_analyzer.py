@@ -1,9 +1,10 @@
 """Finds out without a model what the talks of a run show: statistics over turns, talks being the units.
 
-Three things are looked for. Every cell of skill x seeker state x character x hidden need, and every wider one, is held
+Four things are looked for. Every cell of skill x seeker state x character x hidden need, and every wider one, is held
 against what was to be expected of its replies (`expectation.py`); cells that are worse are harm. Replies that no skill
 written for the seeker's state gave, or one that hardly fitted, are gaps where they fell short of the others, and where
-the bank holds no skill for the state at all. Replies that broke a rule of safety are unsafe.
+the bank holds no skill for the state at all. Replies that broke a rule of safety are unsafe. Steps whose words were
+heard as something else are told of by their words (`landing.py`).
 
 A selector passes over a skill whose plan became bad, so a spoilt skill shows less by what follows its replies than by
 others answering in its place. Hence a gap in a state that skills are written for is told of those skills.
@@ -28,10 +29,11 @@ from ..simulator.session import Transcript
 from ..skills_bank.bank import Bank
 from ..skills_bank.taxonomy import ACTION_INFO, SCENARIO_INFO, STATE_INFO, Scenario, SeekerState, SupportAction
 from .action_values import MOST, NEVER_FAVOURED, ActionValues
-from .analysis import Moment, StateReader, moments_of
+from .analysis import Moment, StateReader, cites_of, moments_of
 from .expectation import Expectation, Expected, Shortfall, passing
-from .models import Cite, Context, Finding, FindingKind
-from .screen import unsafe_lines
+from .landing import unlanded
+from .models import Context, Finding, FindingKind
+from .screen import Kind, unsafe_lines
 
 Mask = NDArray[np.bool_]
 RATE = 0.1
@@ -83,7 +85,7 @@ class LocalAnalyzer:
         return "local-analyzer@1"
 
     async def analyze(self, talks: Iterable[Transcript], profiles: Mapping[str, Profile]) -> list[Finding]:
-        """Return the findings: unsafe replies, then harm, then gaps; `profiles` is not needed."""
+        """Return the findings: unsafe replies, then harm, gaps and words that do not land; `profiles` is not needed."""
         return self.findings(list(moments_of(talks, self._read or _ear())))
 
     def findings(self, moments: Sequence[Moment]) -> list[Finding]:
@@ -92,7 +94,7 @@ class LocalAnalyzer:
         judged = [moment for moment in moments if moment.change is not None and moment.rail == "none"]
         if judged:
             run = _Run(judged, self._bank)
-            found += [*run.harms(), *run.gaps(), *run.contradictions()]
+            found += [*run.harms(), *run.gaps(), *run.contradictions(), *run.unlanded()]
         return found
 
 
@@ -213,6 +215,10 @@ class _Run:
         """Return the plans that are at odds with their own pitfalls and evidence, where their states came up."""
         found = [self._contradiction(name, s) for name, skill in self._bank.skills.items() for s in skill.states]
         return [finding for finding in found if finding is not None]
+
+    def unlanded(self) -> list[Finding]:
+        """Return the steps whose words were heard as something else (`landing.py`)."""
+        return unlanded(self._moments, self._bank, self._expectation)
 
     def _at_odds(self, skill: str, state: SeekerState) -> tuple[SupportAction, ...]:
         """Return what a skill recommends in a state against its own pitfalls and evidence.
@@ -368,24 +374,14 @@ def _broken(moment: Moment) -> list[str]:
         rules.append("A skill was followed at high risk, where nothing but the fixed text may be said.")
     if moment.risk == "elevated" and not moment.checked:
         rules.append("A skill was followed at elevated risk before safety had been checked.")
-    return rules + [f"What it has one say is unsafe: {reason}" for reason in unsafe_lines(moment.text)]
+    kind: Kind = "told" if SupportAction.SELF_DISCLOSURE in moment.actions else "spoken"
+    return rules + [f"What it has one say is unsafe: {reason}" for reason in unsafe_lines(moment.text, kind)]
 
 
 def drawn(shortfall: Shortfall, usual: float, spread: float) -> float:
     """Return an effect drawn towards the usual one: the mean of the two, each weighted by how sure it is."""
     here, there = shortfall.error**-2, max(spread, 1e-3) ** -2
     return (shortfall.effect * here + usual * there) / (here + there)
-
-
-def cites_of(moments: Iterable[Moment]) -> tuple[Cite, ...]:
-    """Return where these replies stand, by talk."""
-    turns: dict[tuple[str, int], set[int]] = defaultdict(set)
-    for moment in moments:
-        turns[moment.talk].add(moment.number)
-    return tuple(
-        Cite(profile=profile, repeat=repeat, turns=tuple(sorted(turns[profile, repeat])))
-        for profile, repeat in sorted(turns)
-    )
 
 
 def _sides() -> list[tuple[str, ...]]:

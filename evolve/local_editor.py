@@ -9,7 +9,8 @@ attempt's, holds in the strict check and passes the screen. What the last verdic
     split      a skill for several states: a skill of its own for the states that went badly
     shorten    keep the few best supported steps for those states, and say when to leave the skill
 
-A text that is unsafe, or at odds with the bank's other lines, is mended first, whatever the move.
+A text that is unsafe, or at odds with the bank's other lines, is mended first, whatever the move. Steps whose words did
+not land get other words in each of them (`rewording.py`); what they were meant to do is not avoided for that.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -28,7 +29,8 @@ from ..skills_bank.models import ActionStep, Prototype, Skill, StatePlan
 from ..skills_bank.taxonomy import Scenario, SeekerState, SupportAction
 from .generation import Brief, candidate_of, complete, in_words, known_cells, same_text, states_of
 from .mending import mended
-from .models import Candidate, FindingKind, Proposal, ProposalKind
+from .models import Candidate, Finding, FindingKind, Proposal, ProposalKind
+from .rewording import Hear, local_hear, reworded
 from .screen import screen
 from .words import Words
 
@@ -51,9 +53,10 @@ _NEW_CLUSTER = "c99"
 class LocalEditor:
     """A `Generator` that calls no model. The same brief and bank give the same text."""
 
-    def __init__(self, phrases: Phrasebook | None = None) -> None:
-        """Take the library to write from; default the shipped one."""
+    def __init__(self, phrases: Phrasebook | None = None, hear: Hear | None = None) -> None:
+        """Take the library to write from, and who hears new words; default the shipped one, and local seekers."""
         self._book = phrases or load_phrases()
+        self._hear = hear or local_hear
 
     @property
     def name(self) -> str:
@@ -72,6 +75,7 @@ class LocalEditor:
             made = await move(desk)
             if made is None:
                 continue
+            made = desk.reworded(made, self._hear)
             candidate, refused = self._candidate(brief, bank, made, desk.done)
             if candidate is not None:
                 return candidate
@@ -174,6 +178,15 @@ class _Desk:
         """Write it for the state that comes up most alone."""
         return await self._new(self.states[:1], but=self._worse)
 
+    def reworded(self, skill: Skill, hear: Hear) -> Skill:
+        """Return the skill with other words for the steps whose words did not land."""
+        wanted = {state: self._unlanded(state) for state in skill.states}
+        if not any(wanted.values()):
+            return skill
+        skill, told = reworded(skill, wanted, self.words, hear, self.brief.attempt)
+        self.done += told
+        return skill
+
     def _mended(self, skill: Skill) -> Skill:
         """Return the skill without what the screen refuses."""
         clean = mended(skill, self.words)
@@ -215,7 +228,18 @@ class _Desk:
         return tuple(action for action in told if action != _SAFETY)
 
     def _bad(self, state: SeekerState) -> tuple[SupportAction, ...]:
-        return tuple(action for action in self._named(state, "avoid") if action != _SAFETY)
+        unlanded = self._unlanded(state)
+        return tuple(action for action in self._named(state, "avoid") if action not in (_SAFETY, *unlanded))
+
+    def _unlanded(self, state: SeekerState) -> tuple[SupportAction, ...]:
+        """Return the steps there whose words did not land; where no finding names any, the proposal's own."""
+        about = self._about(state)
+        if any(finding.reword for finding in self.proposal.findings):
+            return tuple(dict.fromkeys(action for finding in about for action in finding.reword))
+        return self.proposal.reword if not self.states or state in self.states else ()
+
+    def _about(self, state: SeekerState) -> list[Finding]:
+        return [f for f in self.proposal.findings if not f.context.states or state in f.context.states]
 
     def _good(self, state: SeekerState) -> tuple[SupportAction, ...]:
         return self._named(state, "favour")
@@ -224,9 +248,9 @@ class _Desk:
         """Return the actions the findings on a state name, weightiest finding first, then the proposal's own."""
         if self.states and state not in self.states:
             return ()
-        about = [f for f in self.proposal.findings if not f.context.states or state in f.context.states]
+        about = self._about(state)
         found = [action for finding in about for action in getattr(finding, side)]
-        if not found:
+        if not found and not (about and all(finding.kind == FindingKind.WORDS for finding in about)):
             found = list(getattr(self.proposal, side))
         return tuple(dict.fromkeys(found))
 

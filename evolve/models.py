@@ -36,6 +36,8 @@ class FindingKind(StrEnum):
     """No skill was selected, or none fitted well, and the talk went worse than others."""
     UNSAFE = "unsafe"
     """A reply by a skill broke a rule of safety."""
+    WORDS = "words"
+    """The words of a step did not land: heard as something else than was meant, or as being about something else."""
 
 
 class Context(_Frozen):
@@ -60,6 +62,7 @@ class Finding(_Frozen):
     p: float | None = Field(default=None, description="Of the effect, where it was tested.")
     avoid: tuple[SupportAction, ...] = Field(default=(), description="Actions that went badly there.")
     favour: tuple[SupportAction, ...] = Field(default=(), description="Actions that went well there.")
+    reword: tuple[SupportAction, ...] = Field(default=(), description="Steps there whose words are to be written anew.")
     source: Literal["local", "llm"] = "local"
 
 
@@ -84,6 +87,9 @@ class Proposal(_Frozen):
     priority: float = Field(description="Points lost in all, worst first; unsafe ones come before all others.")
     avoid: tuple[SupportAction, ...] = ()
     favour: tuple[SupportAction, ...] = ()
+    reword: tuple[SupportAction, ...] = Field(
+        default=(), description="All that its findings name; in which states, too."
+    )
 
 
 class Candidate(_Frozen):

@@ -21,7 +21,7 @@ FATES: dict[Fate, tuple[str, str]] = {
     "open": ("\u2026", "under way"),
 }
 """Sign and word; the sign makes them differ without colour."""
-KINDS = {FindingKind.HARM: "harm", FindingKind.GAP: "gap", FindingKind.UNSAFE: "unsafe"}
+KINDS = {FindingKind.HARM: "harm", FindingKind.GAP: "gap", FindingKind.UNSAFE: "unsafe", FindingKind.WORDS: "words"}
 DEEDS = {ProposalKind.REFINE: "refine", ProposalKind.CREATE: "create"}
 
 

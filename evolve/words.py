@@ -10,10 +10,13 @@ from ..skills_bank.bank import Bank
 from ..skills_bank.models import ActionStep, Example, Message, Pitfall, Skill
 from ..skills_bank.taxonomy import SeekerState, SupportAction
 from .generation import known_cells
-from .screen import hits
+from .plain_lines import load_plain_lines
+from .screen import hits, unsafe_lines
 
 NEVER_ADDED = frozenset({SupportAction.SAFETY_CHECK_AND_REFERRAL, SupportAction.SELF_DISCLOSURE})
 """The risk rail decides on the first, and the second is for a person with a true story."""
+
+_SOMEBODY = re.compile(r"\b(?:he|she|him|her|his|hers)\b", re.IGNORECASE)
 
 
 class Words:
@@ -45,6 +48,20 @@ class Words:
         lines = [line for line in (cell.also, cell.say) if _plain(line) not in self._spoken | own]
         say = next((line for line in lines if not hits(line)), None)
         return ActionStep(action=action, how=how, say=say) if say and not hits(how, "told") else None
+
+    def lines(self, skill: Skill, state: SeekerState, action: SupportAction) -> Iterator[str]:
+        """Yield lines for an action that anybody in a state may be told and no skill says: its own, then plain ones.
+
+        A line with a he or a she in it speaks of somebody whom this seeker may not have named. Which plain ones come
+        first varies by skill.
+        """
+        said = self._spoken | {_plain(step.say) for plan in skill.plans for step in plan.steps if step.say}
+        cell, plain = self.book.cell(state, action), load_plain_lines().get(action)
+        lines = [cell.also] if cell is not None else []
+        lines += _turned(plain.lines(state), skill.name) if plain is not None else []
+        for line in lines:
+            if _plain(line) not in said and not _SOMEBODY.search(line) and not unsafe_lines(line):
+                yield line
 
     def pitfall(self, skill: Skill, state: SeekerState, action: SupportAction) -> Pitfall:
         """Return a warning of an action, of the way in which it went wrong most often in the labels."""

@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from ..skills_bank.fake_encoder import FakeEncoder
     from .reader import Reader
 
-_FAULTS = {
+FAULTS = {
     "empty": "It says nothing.",
     "repeated": "It says again what was said before.",
     "off_topic": "It seems to be about something else.",
 }
+"""What an appraisal says of a fault in the reply."""
 _WORN = 0.3
 _MOODS = {
     EmotionState.S: "content",
@@ -195,7 +196,7 @@ class LocalSeeker:
     ) -> Appraisal:
         """Say in short notes how it came about; they are for analysts and are never spoken."""
         actions = ", ".join(f"{ACTION_INFO[a].name.lower()} ({chance:.2f})" for a, chance in heard.actions.items())
-        faults = " ".join(_FAULTS[fault] for fault in heard.faults)
+        faults = " ".join(FAULTS[fault] for fault in heard.faults)
         value = service(profile.need, heard.actions)
         worn = " Much like the replies before it." if same > _WORN else ""
         told = "serves" if value > 0.2 else "works against" if value < -0.2 else "hardly touches"

@@ -57,6 +57,21 @@ def test_all_about_one_skill_is_one_refinement(bank: Bank):
     assert second.id == f"refine-{BLAME}" and first.context == Context()
 
 
+def test_words_that_did_not_land_join_the_refinement_and_their_action_is_not_blamed(bank: Bank):
+    here = Context(states=(S.HOPELESSNESS,))
+    words = [
+        finding(
+            FindingKind.WORDS, turns=(n,), context=here, what="Its words do not land.", reword=(action,), effect=-4.0
+        )
+        for n, action in enumerate((A.OPEN_EXPLORATION, A.NORMALIZATION), start=1)
+    ]
+    harm = finding(turns=(1, 3), context=here, avoid=(A.OPEN_EXPLORATION, A.SUMMARIZING))
+    (proposal,) = consolidate([harm, *words], bank)
+    assert proposal.id == f"refine-{HOPE}" and set(proposal.reword) == {A.OPEN_EXPLORATION, A.NORMALIZATION}
+    assert proposal.avoid == (A.SUMMARIZING,) and len(proposal.findings) == 3
+    assert proposal.priority == 8.0  # two replies by the wider finding, one more by the other words
+
+
 def test_the_same_reason_is_kept_once_with_the_support_of_all(bank: Bank):
     told = {"what": "It gave advice before the fear was heard.", "source": "llm", "effect": None}
     again = told | {"what": "It gave advice before the fear was really heard."}

@@ -202,6 +202,16 @@ async def test_broken_rules_of_safety_are_unsafe(bank: Bank, turns: list, broken
     assert broken in findings[0].what and findings[0].cites[0].turns == (turns[-1].number,)
 
 
+async def test_a_word_about_oneself_is_read_as_one_for_a_person(bank: Bank):
+    line = "I kept it from my wife for a year, and telling her later was a relief."
+
+    def broken(action: A) -> list[Finding]:
+        reply = turn(1, 40, **followed("easing-self-blame", supporter=line, actions=(action,)))
+        return list(unsafe(list(moments_of([talk([reply])], read))))
+
+    assert broken(A.SELF_DISCLOSURE) == [] and broken(A.NORMALIZATION) != []
+
+
 def test_a_moment_carries_what_was_known_before_the_reply():
     turns = [turn(1, 40, 5, state=S.HOPELESSNESS), turn(2, 45, -3), turn(3, 42, None)]
     first, second, last = moments_of([talk(turns)], read)

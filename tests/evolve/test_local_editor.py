@@ -169,6 +169,65 @@ async def test_the_safety_check_is_never_dropped(bank: Bank):
     assert actions(skill, S.HOPELESSNESS)[0] == A.SAFETY_CHECK_AND_REFERRAL
 
 
+# --- words that did not land ----------------------------------------------------------------------------------------
+
+
+def with_words(
+    proposal: Proposal, *reword: SupportAction, states: Sequence[SeekerState] = (S.HOPELESSNESS,)
+) -> Proposal:
+    """The proposal with a finding that these steps' words did not land."""
+    words = Finding(
+        kind=FindingKind.WORDS, skill=proposal.skill, context=Context(states=tuple(states)), what="They do not land.",
+        cites=(Cite(profile="composed-2", turns=(1,)),), turns=9, effect=-2.0, reword=reword,
+    )  # fmt: skip
+    return proposal.model_copy(update={"findings": (*proposal.findings, words), "reword": reword})
+
+
+def says(skill: Skill, state: SeekerState) -> dict[SupportAction, str | None]:
+    plan = skill.plan_for(state)
+    assert plan is not None
+    return {step.action: step.say for step in plan.steps}
+
+
+async def test_words_that_did_not_land_are_written_anew_beside_the_other_edits(bank: Bank):
+    made, skill = await edit(with_words(HARMED, A.OPEN_EXPLORATION), bank)
+    plain, before = await edit(HARMED, bank)
+    new, old = says(skill, S.HOPELESSNESS), says(before, S.HOPELESSNESS)
+    assert {action for action in new if new[action] != old[action]} == {A.OPEN_EXPLORATION}
+    assert list(new) == list(old) and made.what.startswith(plain.what)
+    assert "new words for open exploration, heard as it by" in made.what
+
+
+@pytest.mark.slow
+async def test_each_attempt_has_other_words(bank: Bank):
+    asked, told, last = with_words(HARMED, A.OPEN_EXPLORATION), None, None
+    lines = []
+    for attempt in (1, 2, 3):
+        last, skill = await edit(asked, bank, attempt, last=last, feedback=told)
+        lines.append(says(skill, S.HOPELESSNESS)[A.OPEN_EXPLORATION])
+        told = Feedback(attempt=attempt, reason="It ended lower.")
+    assert len({*lines, says(bank.skills[HOPELESS], S.HOPELESSNESS)[A.OPEN_EXPLORATION]}) == 4
+
+
+async def test_words_alone_change_nothing_but_words_and_what_they_meant_is_not_avoided(bank: Bank):
+    harm = propose(HOPELESS, [S.HOPELESSNESS], [A.OPEN_EXPLORATION])
+    words = with_words(harm, A.OPEN_EXPLORATION)
+    _, skill = await edit(words, bank)
+    assert actions(skill, S.HOPELESSNESS) == actions(bank.skills[HOPELESS], S.HOPELESSNESS)
+    assert skill.pitfalls == bank.skills[HOPELESS].pitfalls
+
+
+async def test_a_state_that_only_lacks_words_is_not_edited_for_another(bank: Bank):
+    harmed = propose(RAPPORT, [S.SADNESS_AND_GRIEF], [A.RAPPORT_AND_CLOSING])
+    asked = with_words(harmed, A.RAPPORT_AND_CLOSING, states=[S.CALM_OR_HOPEFUL])
+    _, skill = await edit(asked, bank)
+    assert actions(skill, S.CALM_OR_HOPEFUL) == actions(bank.skills[RAPPORT], S.CALM_OR_HOPEFUL)
+    assert A.RAPPORT_AND_CLOSING not in actions(skill, S.SADNESS_AND_GRIEF)
+
+
+# --- new skills -----------------------------------------------------------------------------------------------------
+
+
 async def test_a_new_skill_is_built_from_what_went_well(bank: Bank):
     asked = propose(
         None, [S.WITHDRAWAL, S.RESISTANCE], [A.PRACTICAL_SUGGESTION], [A.RESTATEMENT],
