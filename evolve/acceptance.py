@@ -5,9 +5,10 @@ the scores that chose the hard profiles are biased low and would let anything lo
 every attempt, since the text of a later one was made knowing how the earlier ones went. A profile's differences over
 all its seeds are one unit of an exact sign-flip test.
 
-Errors: `ALPHA` two-sided for a proposal, over everything it may try. Its attempts get equal parts (Bonferroni). Within
-one, talks are held in looks; each look has its own part of the attempt's level (`SPENT`), so that stopping at the first
-one that is significant keeps the sum. That a look without a gain ends the attempt can only cost power.
+Errors: `ALPHA` two-sided for a proposal, over everything it may try. Its attempts get parts of it (`SHARES`, the first,
+which does what was found and no more, the largest; Bonferroni). Within one, talks are held in looks; each look has its
+own part of the attempt's level (`SPENT`), so that stopping at the first one that is significant keeps the sum. That a
+look without promise ends the attempt can only cost power.
 
 The first look is at the hardest profiles alone (`HARD`). Where a case names more, the next one takes them in: what a
 text does differs from profile to profile by more than repeats can average out, so further profiles tell more than
@@ -33,7 +34,7 @@ from ..skills_bank.errors import InputError
 from ..skills_bank.taxonomy import SupportAction
 from .arena import Arena
 from .models import Candidate, Effect, Feedback, ProposalKind, Ruling, TalkPair, Verdict
-from .plan import ATTEMPTS, HARD
+from .plan import HARD
 from .split import Split
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 """Declared error rate of a proposal, two-sided: that any of its attempts is called better or worse though it is not."""
+SHARES = (0.5, 0.3, 0.2)
+"""Parts of the error rate for the attempts."""
 SPENT = (0.2, 0.3, 0.5)
 """Parts of an attempt's level that its looks may use; one that is left out leaves its part to the next."""
 LEAST_TURNS = 3
@@ -91,15 +94,15 @@ class Paired:
 
     name: Literal["paper", "paired"] = "paired"
 
-    def __init__(self, alpha: float = ALPHA, attempts: int = ATTEMPTS) -> None:
-        """Take the error rate of a proposal and how many attempts share it."""
-        self._level = alpha / attempts
+    def __init__(self, alpha: float = ALPHA, shares: Sequence[float] = SHARES) -> None:
+        """Take the error rate of a proposal and how its attempts share it."""
+        self._levels = [alpha * share for share in shares]
 
     async def judge(self, case: Case, arena: Arena, guards: "Guards") -> Verdict:
         """Hold talks until the difference is significant, or no gain, or the repeats are used up."""
         if case.staged.hash == case.parent.hash:
             return _unchanged(case, self.name)
-        looks = looks_of(case.repeats, self._level, len(case.profiles))
+        looks = looks_of(case.repeats, self._levels[min(case.attempt, len(self._levels)) - 1], len(case.profiles))
         hardest = case.profiles[looks[0].profiles]
         floor = await noise_floor(case.parent, hardest, looks[0].repeats, case.seed, arena)
         talks = _Talks()

@@ -4,6 +4,7 @@ Each kind of change is a move. A refinement has several, the first of which foll
 attempt takes the first move, from its own number on, that gives a text which differs from the old one and from the last
 attempt's, holds in the strict check and passes the screen. What the last verdict says went badly is avoided in all.
 
+    speak      only where words did not land: other words, and nothing else; the smallest change is tried first
     act        drop what went badly, put first what went well, add what is missing, warn, show
     soften     the same without what did worse in the last attempt; the next best instead; nothing is shown
     split      a skill for several states: a skill of its own for the states that went badly
@@ -61,7 +62,7 @@ class LocalEditor:
     @property
     def name(self) -> str:
         """Its version and that of the library."""
-        return f"local-editor@1 phrases@{self._book.version}"
+        return f"local-editor@2 phrases@{self._book.version}"
 
     async def generate(self, brief: Brief, bank: Bank) -> Candidate:
         """Return a text for the proposal.
@@ -112,7 +113,8 @@ def _moves(brief: Brief, bank: Bank) -> list[Move]:
         return [_Desk.create, _Desk.create_otherwise, _Desk.create_narrow]
     if proposal.skill not in bank.skills:
         raise GenerationError(proposal.id, f"there is no skill {proposal.skill!r} in the bank")
-    return [_Desk.act, _Desk.soften, _Desk.split, _Desk.shorten]
+    moves: list[Move] = [_Desk.act, _Desk.soften, _Desk.split, _Desk.shorten]
+    return [_Desk.speak, *moves] if proposal.reword else moves
 
 
 @dataclass
@@ -125,6 +127,10 @@ class _Desk:
     done: list[str] = field(default_factory=list)
 
     # --- moves ------------------------------------------------------------------------------------------------------
+
+    async def speak(self) -> Skill | None:
+        """Leave everything but the words that did not land; `reworded` finds others."""
+        return self._mended(self.skill)
 
     async def act(self) -> Skill | None:
         """Follow the proposal to the letter."""

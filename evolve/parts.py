@@ -49,7 +49,7 @@ class RealParts:
     @property
     def joint(self) -> Strategy:
         """How all accepted ones together are judged: once, so that the whole error rate is for it."""
-        return Paired(attempts=1)
+        return Paired(shares=(1.0,))
 
     def guards(self, split: Split) -> Guards:
         """Make what forbids a candidate whatever it gains."""

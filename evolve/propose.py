@@ -536,7 +536,7 @@ class SimulatedTrial:
         looks = looks_of(plan.repeats, ALPHA, len(hard))
         most = sum(2 * look.repeats * len(hard[look.profiles]) for look in looks)
         self._enter("verifying", most + looks[0].repeats * len(hard[looks[0].profiles]))  # and the noise floor
-        strategy = Paired(ALPHA / (plan.attempt * (plan.attempt + 1)), attempts=1)
+        strategy = Paired(ALPHA / (plan.attempt * (plan.attempt + 1)), shares=(1.0,))
         hinted = sum(arena.profile(id).risk is not None for id in split.verify)
         guards = _Announced(Guards(split, shared_folder(), region), lambda: self._enter("guarding", 2 * hinted))
         return await strategy.judge(case._replace(profiles=hard), arena, cast("Guards", guards))

@@ -196,7 +196,7 @@ class ScriptedParts:
     """`bench.Parts` without a model."""
 
     strategy = Paired()
-    joint = Paired(attempts=1)
+    joint = Paired(shares=(1.0,))
 
     def __init__(self, plan: EvolvePlan, never: Sequence[str] = ()) -> None:
         self.plan = plan

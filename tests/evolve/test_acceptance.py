@@ -8,7 +8,7 @@ from made import DREAD, MakeCandidate, ScriptedRecipe, profile, profiles
 
 from esc_skills.evolve.acceptance import (
     ALPHA,
-    ATTEMPTS,
+    SHARES,
     SPENT,
     Case,
     Paired,
@@ -93,7 +93,7 @@ async def test_a_better_text_is_accepted_with_its_figures(arena: Arena, make_can
     verdict = await Paired().judge(case_of(make_candidate(4)), arena, NoGuards())
     assert verdict.ruling == "accept" and verdict.reason.startswith("Better: +") and verdict.feedback is None
     assert verdict.effect is not None and verdict.floor is not None
-    assert verdict.effect.p <= ALPHA / ATTEMPTS and verdict.effect.difference.low > 0
+    assert verdict.effect.p <= ALPHA * SHARES[0] and verdict.effect.difference.low > 0
     assert verdict.effect.profiles == 15 and len(verdict.pairs) == verdict.effect.talks
     assert verdict.effect.new == sum(pair.new for pair in verdict.pairs) / len(verdict.pairs)
     assert len({(pair.profile, pair.repeat) for pair in verdict.pairs}) == len(verdict.pairs)
