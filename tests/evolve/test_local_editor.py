@@ -95,7 +95,7 @@ async def test_what_went_badly_goes_and_what_went_well_comes_first(bank: Bank):
 async def test_a_refined_skill_is_signed_and_keeps_its_evidence(bank: Bank):
     made, skill = await edit(HARMED, bank)
     assert (skill.version, skill.parent) == ("2", f"{HOPELESS}@1")
-    assert skill.written_by.startswith("local-editor@1") and skill.extra_metadata == {}
+    assert skill.written_by.startswith("local-editor@2") and skill.extra_metadata == {}
     evidence = Evidence.model_validate_json(made.files[EVIDENCE_FILE])
     old = {(p.state, p.action) for p in bank.evidence[HOPELESS].prototypes}
     assert {(p.state, p.action) for p in evidence.prototypes} >= old
@@ -190,12 +190,21 @@ def says(skill: Skill, state: SeekerState) -> dict[SupportAction, str | None]:
 
 
 async def test_words_that_did_not_land_are_written_anew_beside_the_other_edits(bank: Bank):
-    made, skill = await edit(with_words(HARMED, A.OPEN_EXPLORATION), bank)
+    made, skill = await edit(with_words(HARMED, A.OPEN_EXPLORATION), bank, attempt=2)
     plain, before = await edit(HARMED, bank)
     new, old = says(skill, S.HOPELESSNESS), says(before, S.HOPELESSNESS)
     assert {action for action in new if new[action] != old[action]} == {A.OPEN_EXPLORATION}
     assert list(new) == list(old) and made.what.startswith(plain.what)
     assert "new words for open exploration, heard as it by" in made.what
+
+
+async def test_the_words_alone_are_tried_first(bank: Bank):
+    made, skill = await edit(with_words(HARMED, A.OPEN_EXPLORATION), bank)
+    old = bank.skills[HOPELESS]
+    assert says(skill, S.HOPELESSNESS)[A.OPEN_EXPLORATION] != says(old, S.HOPELESSNESS)[A.OPEN_EXPLORATION]
+    assert [actions(skill, plan.state) for plan in skill.plans] == [actions(old, plan.state) for plan in old.plans]
+    assert (skill.pitfalls, skill.when, skill.examples) == (old.pitfalls, old.when, old.examples)
+    assert "recommends" not in made.what
 
 
 @pytest.mark.slow
@@ -220,7 +229,7 @@ async def test_words_alone_change_nothing_but_words_and_what_they_meant_is_not_a
 async def test_a_state_that_only_lacks_words_is_not_edited_for_another(bank: Bank):
     harmed = propose(RAPPORT, [S.SADNESS_AND_GRIEF], [A.RAPPORT_AND_CLOSING])
     asked = with_words(harmed, A.RAPPORT_AND_CLOSING, states=[S.CALM_OR_HOPEFUL])
-    _, skill = await edit(asked, bank)
+    _, skill = await edit(asked, bank, attempt=2)
     assert actions(skill, S.CALM_OR_HOPEFUL) == actions(bank.skills[RAPPORT], S.CALM_OR_HOPEFUL)
     assert A.RAPPORT_AND_CLOSING not in actions(skill, S.SADNESS_AND_GRIEF)
 
