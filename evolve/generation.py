@@ -151,9 +151,7 @@ def known_cells(bank: Bank) -> Mapping[Cell, Prototype]:
 def complete(skill: Skill, bank: Bank, *, old: str | None = None, written_by: str) -> tuple[Skill, dict[str, str]]:
     """Return a new text as it is served: signed, with its evidence by code, and its files.
 
-    Evidence holds the cells that the old skill stood on, less the states that are gone, and those of every action that
-    is recommended or warned of where such a cell was counted; a skill without any has no evidence, as one written by
-    hand.
+    Its evidence is that of `proof_of`; a skill without any has no evidence, as one written by hand.
 
     Args:
         skill: The text; what it says of version, author and evidence is written anew.
@@ -176,7 +174,7 @@ def complete(skill: Skill, bank: Bank, *, old: str | None = None, written_by: st
             "evidence": "",
         }
     )
-    found = _proof(signed, bank, old if same else None)
+    found = proof_of(signed, bank, old if same else None)
     if not found:
         return signed, {SKILL_FILE: render_skill(signed)}
     source = next((proof.source for proof in bank.evidence.values()), SOURCE)
@@ -190,16 +188,24 @@ def next_version(version: str) -> str:
     return str(int(version) + 1) if version.isdigit() else f"{version}.1"
 
 
-def _proof(skill: Skill, bank: Bank, old: str | None) -> list[Prototype]:
+def proof_of(skill: Skill, bank: Bank, old: str | None) -> list[Prototype]:
+    """Return the prototypes a text stands on, of those that the bank's evidence holds.
+
+    Those that the old text stood on, less the states that are gone, and one for each step that is new: a text whose
+    words alone are others stands on what the old one stood on, and is selected as it was.
+    """
     known = known_cells(bank)
     stood = bank.evidence[old].prototypes if old is not None and old in bank.evidence else ()
     cells = {(p.state, p.action): p for p in stood if p.state in skill.states}
-    named = [(plan.state, step.action) for plan in skill.plans for step in plan.steps]
-    named += [(state, pitfall.action) for state in skill.states for pitfall in skill.pitfalls if pitfall.action]
-    for cell in dict.fromkeys(named):
-        if cell in known:
+    before = _steps(bank.skills[old]) if old is not None else set()
+    for cell in dict.fromkeys((plan.state, step.action) for plan in skill.plans for step in plan.steps):
+        if cell in known and cell not in before:
             cells.setdefault(cell, known[cell])
     return list(cells.values())
+
+
+def _steps(skill: Skill) -> set[tuple[SeekerState, SupportAction]]:
+    return {(plan.state, step.action) for plan in skill.plans for step in plan.steps}
 
 
 def candidate_of(brief: Brief, skill: Skill, files: dict[str, str], *, what: str, generator: str) -> Candidate:

@@ -272,21 +272,17 @@ def _files(skill: Skill, text: str, bank: Bank) -> dict[str, str]:
 
 
 def evidence_due(skill: Skill, bank: Bank) -> tuple[dict[str, str], str]:
-    """Return the evidence file of a skill and its Evidence section; both empty where the bank has no such numbers.
-
-    A skill that is refined keeps what it stands on. A new one stands on the prototypes of its steps, of which the bank
-    knows those that stand behind its other skills.
-    """
+    """Return the evidence file of a skill and its Evidence section; both empty where the bank has no such numbers."""
     from ..skills_bank.evidence import evidence_from, render_evidence
+    from .generation import proof_of
 
-    evidence = bank.evidence.get(skill.name)
-    if evidence is not None:
-        return {EVIDENCE_FILE: bank.contents[skill.name][EVIDENCE_FILE].decode()}, render_evidence(evidence).strip("\n")
-    cells = {(plan.state, step.action) for plan in skill.plans for step in plan.steps}
-    known = {(p.state, p.action): p for each in bank.evidence.values() for p in each.prototypes}
-    found = [known[cell] for cell in sorted(cells) if cell in known]
-    if not found or skill.name in bank.skills:
+    old = skill.name if skill.name in bank.skills else None
+    found = proof_of(skill, bank, old)
+    if not found or (old is not None and old not in bank.evidence):
         return {}, ""
+    before = bank.evidence.get(skill.name)
+    if before is not None and list(before.prototypes) == found:
+        return {EVIDENCE_FILE: bank.contents[skill.name][EVIDENCE_FILE].decode()}, render_evidence(before).strip("\n")
     source = next(iter(bank.evidence.values())).source
     evidence = evidence_from(skill.name, found, source)
     return {EVIDENCE_FILE: evidence.model_dump_json(indent=1) + "\n"}, render_evidence(evidence).strip("\n")
