@@ -1,5 +1,6 @@
-"""Commands `esc-skills evolve run|jobs|status|cancel|show|diff|report`. `server/__main__.py` mounts them, late."""
+"""Commands `esc-skills evolve run|propose|jobs|status|cancel|show|diff|report`; `server/__main__.py` mounts them."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..pipeline.jobs import Job, JobRecord, JobSettings, JobState, all_jobs, cancel_job, find_job, go_gently, run_here
 from ..pipeline.jobs import spawn as spawned
-from ..skills_bank.errors import JobError
+from ..skills_bank.errors import InputError, JobError
 from .plan import (
     KIND,
     REPEATS,
@@ -62,7 +63,9 @@ def run(
     cap_minutes: Annotated[float | None, typer.Option(min=0.01, help="Most wall time for proposing.")] = None,
     cap_candidates: Annotated[int | None, typer.Option(min=0, help="Most texts that are made.")] = None,
     cap_stall: Annotated[int | None, typer.Option(min=1, help="Most proposals in a row without one accepted.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes for local talks; changes no result.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes for local talks; default: one a core. Changes no result.")
+    ] = None,
     resume: Annotated[str | None, typer.Option(help="Take this evolution up again instead of starting one.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and cost; start nothing.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Start it in the background and print its id.")] = False,
@@ -98,7 +101,7 @@ def run(
             rules=rules,
             caps=caps,
             apply=apply,
-            workers=workers,
+            workers=workers or os.cpu_count() or 1,
         )
         if dry_run:
             from .estimate import told
@@ -112,6 +115,29 @@ def run(
         typer.echo(job.id)
         return
     _finish(job, _work(job, locks))
+
+
+@app.command("propose")
+def propose_text(
+    skill_md: Annotated[Path, typer.Argument(help="A SKILL.md; a skill of that name is refined, else it is new.")],
+    reason: Annotated[str, typer.Option(help="Why it should be taken; stands in the history of the bank.")],
+    bank: Annotated[Path | None, typer.Option(help="Bank folder (ESC_BANK_DIR, the user's).")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Commit it if it is accepted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have one text judged as an evolution judges its own: checked, screened, tried against the old text."""
+    from .propose import ProposalResult, plan_proposal, start_proposal
+
+    try:
+        text = skill_md.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{skill_md} cannot be read: {error}. Name a SKILL.md.") from None
+    job, locks = start_proposal(JobSettings().jobs(), plan_proposal(text, reason, bank_dir=_bank(bank), apply=apply))
+    record = _work(job, locks)
+    if record.result is None:
+        raise JobError(record.error or f"The proposal {job.id} ended as {record.state}.")
+    found = ProposalResult.model_validate(record.result)
+    typer.echo(found.model_dump_json(indent=1) if as_json else f"{found.ruling}: {found.reason}\n{found.told}")
 
 
 @app.command("jobs")

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -226,7 +226,7 @@ def seal(
 def index(
     prebuilt: Annotated[
         Path | None,
-        typer.Option(help="Write the vectors of the shipped bank to this file instead, to ship them with it."),
+        typer.Option(help="Write the vectors of the shipped banks to this file instead, to ship them with it."),
     ] = None,
 ) -> None:
     """Bring the LanceDB table of the bank up to date (a running server does so by itself)."""
@@ -236,8 +236,11 @@ def index(
     encoder, place = Encoder.load(), _place()
     if prebuilt is not None:
         from ..skills_bank.bank import Bank
+        from ..skills_bank.place import shipped_bank
+        from ..skills_bank.settings import Shipped
 
-        typer.echo(f"{prebuilt}: {write_prebuilt(Bank.load(place.shipped), encoder, prebuilt)} facets.")
+        banks = [Bank.load(shipped_bank(name)) for name in get_args(Shipped)]
+        typer.echo(f"{prebuilt}: {write_prebuilt(banks, encoder, prebuilt)} facets.")
         return
     embedded = FacetIndex.open(place.index_folder(), encoder).sync(_bank(place))
     typer.echo(f"{place.index_folder()} is up to date; {embedded} text(s) were embedded.")

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from io import BytesIO
 from pathlib import Path
@@ -231,12 +231,22 @@ class FacetIndex:
         return state if self._has_table else None
 
 
-def write_prebuilt(bank: "Bank", encoder: TextEncoder, target: Path) -> int:
-    """Write the vectors of `bank` to a file that `FacetIndex` takes as `prebuilt`; return the number of facets."""
+def write_prebuilt(banks: "Sequence[Bank]", encoder: TextEncoder, target: Path) -> int:
+    """Write the vectors of `banks` to a file that `FacetIndex` takes as `prebuilt`; return the number of facets.
+
+    A text that stands in several banks is embedded and written once.
+    """
+    skills = {f"{number}/{name}": skill for number, bank in enumerate(banks) for name, skill in _new(banks, number)}
     with TemporaryDirectory() as folder:
-        facets = FacetIndex.open(Path(folder), encoder).matrix(bank)
+        facets = FacetIndex.open(Path(folder), encoder).matrix(replace(banks[0], skills=skills))
         replace_durably(target, (Path(folder) / VECTORS).read_bytes())
     return len(facets.texts)
+
+
+def _new(banks: "Sequence[Bank]", number: int) -> "list[tuple[str, Skill]]":
+    """Return the skills of a bank that do not stand in an earlier one."""
+    earlier = [bank.skills for bank in banks[:number]]
+    return [(name, s) for name, s in banks[number].skills.items() if all(one.get(name) != s for one in earlier)]
 
 
 def _facets(found: Sequence[Facet], vectors: "Floats") -> Facets:

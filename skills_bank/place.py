@@ -12,11 +12,13 @@ from platformdirs import user_cache_path, user_data_path
 from .bank import Bank
 from .errors import BankError
 from .problems import Problem
+from .settings import Settings, Shipped
 from .store import Adoption, BankStore, NewSkills, VersionInfo
 from .validate import SKILL_FILE, is_ignored
 
 APP = "esc-skills"
 Kind = Literal["shipped", "plain", "store"]
+_FOLDERS: dict[Shipped, str] = {"S0": "skills", "S1": "skills_s1"}
 
 
 class PlainFolder(BankStore):
@@ -120,9 +122,9 @@ class BankPlace:
         return self.kind == "shipped" and BankStore(self.root).initialised
 
 
-def shipped_bank() -> Path:
-    """Return the bank in the package."""
-    return Path(str(files("esc_skills.skills_bank").joinpath("skills")))
+def shipped_bank(name: Shipped = "S0") -> Path:
+    """Return a bank in the package: S0, induced from labelled dialogues, or S1, which evolved from it."""
+    return Path(str(files("esc_skills.skills_bank").joinpath(_FOLDERS[name])))
 
 
 def default_bank_dir() -> Path:
@@ -136,13 +138,13 @@ def find_bank(bank_dir: Path | None = None, shipped: Path | None = None) -> Bank
     Args:
         bank_dir: `ESC_BANK_DIR`; default the user's data folder. A store or a folder of skills is used as it is; where
             nothing is yet, the shipped bank is served, and copied there by the first write.
-        shipped: The read-only bank; default the one in the package.
+        shipped: The read-only bank; default the one in the package that `ESC_SHIPPED_BANK` names.
 
     Raises:
         BankError: The folder holds something else.
     """
     root = (bank_dir or default_bank_dir()).expanduser().absolute()
-    shipped = shipped or shipped_bank()
+    shipped = shipped or shipped_bank(Settings().shipped_bank)
     if BankStore(root).initialised:
         return BankPlace("store", root, shipped)
     if root.exists() and not root.is_dir():

@@ -6,6 +6,9 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+Shipped = Literal["S0", "S1"]
+"""The banks in the package."""
+
 
 class Settings(BaseSettings):
     """Everything a user can set from outside; each field is read from `ESC_<NAME>`."""
@@ -16,6 +19,9 @@ class Settings(BaseSettings):
         default=None,
         description="Bank folder: a bank with versions, or a plain folder of skills. Default: the user's data folder; "
         "where nothing is there yet, the shipped bank is served.",
+    )
+    shipped_bank: Shipped = Field(
+        default="S0", description="Which bank of the package is served where the bank folder holds none: S0 or S1."
     )
     region: str = Field(
         default="international", description="Region of the helplines shown at risk, e.g. 'US', 'GB', 'international'."

@@ -95,7 +95,7 @@ def test_another_encoder_embeds_everything_again(bank_dir: Path, tmp_path: Path)
 
 def test_vectors_can_come_with_the_bank(bank_dir: Path, tmp_path: Path):
     bank = Bank.load(bank_dir)
-    assert write_prebuilt(bank, FakeEncoder(), tmp_path / "facets.npz") == 36
+    assert write_prebuilt([bank, bank], FakeEncoder(), tmp_path / "facets.npz") == 36
     encoder = CountingEncoder(FakeEncoder.version)
     index = FacetIndex.open(tmp_path / "index", encoder, prebuilt=tmp_path / "facets.npz")
     assert index.matrix(bank).vectors.shape == (36, 384)
