@@ -13,6 +13,7 @@ from esc_skills.pipeline import jobs
 from esc_skills.pipeline.jobs import Job, JobState, find_job
 from esc_skills.server.__main__ import LAZY
 from esc_skills.skills_bank.errors import InputError, JobError
+from esc_skills.skills_bank.place import shipped_bank
 from esc_skills.skills_bank.store import BankStore
 
 from .scripted_evolution import DREAD, run, write_profiles
@@ -52,7 +53,7 @@ def shell(tmp_path: Path, bank_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Sh
 def test_the_commands_are_mounted():
     assert LAZY["evolve"][0] == "esc_skills.evolve.cli"
     named = {command.name for command in app.registered_commands}
-    assert named == {"run", "jobs", "status", "cancel", "show", "diff", "report"}
+    assert named == {"run", "propose", "jobs", "status", "cancel", "show", "diff", "report"}
 
 
 @pytest.mark.slow
@@ -132,3 +133,20 @@ def _plan(shell: Shell) -> EvolvePlan:
     from .scripted_evolution import scripted_plan
 
     return scripted_plan(shell.profiles, shell.bank)
+
+
+@pytest.mark.slow
+def test_a_text_that_changes_nothing_is_indecisive_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ESC_JOBS_DIR", str(tmp_path / "jobs"))
+    monkeypatch.setenv("ESC_RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setattr("esc_skills.evolve.cli.go_gently", lambda: None)
+    text = shipped_bank() / "meeting-hopelessness" / "SKILL.md"
+    said = RUNNER.invoke(app, ["propose", str(text), "--reason", "None.", "--bank", str(tmp_path / "bank"), "--apply"])
+    assert said.exit_code == 0, (said.output, said.exception)
+    assert said.stdout.startswith("indecisive: ")
+    assert not BankStore(tmp_path / "bank").initialised
+
+
+def test_a_text_that_is_no_file_is_named(tmp_path: Path):
+    said = RUNNER.invoke(app, ["propose", str(tmp_path / "none.md"), "--reason", "None."])
+    assert isinstance(said.exception, InputError) and "none.md" in str(said.exception)
