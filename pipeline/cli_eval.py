@@ -2,10 +2,11 @@
 
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from ..skills_bank.settings import Shipped
 from .cli_annotator import eval_annotator, fit_change_command
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ Write = Annotated[Path | None, typer.Option(help="Also write the page to this fi
 SHARED = Path("../shared")
 TEST_SET = Path("tests/data/risk_messages.jsonl")
 FIGURES = ("<!-- figures -->", "<!-- end of figures -->")
+BANKS = ("<!-- figures: eval banks -->", "<!-- end of figures: eval banks -->")
 OFF_TOPIC = Path("tests/data/off_topic.txt")
 
 
-def _shipped() -> "tuple[Bank, Facets, Encoder]":
-    """Load the bank in the package, its facets and the encoder."""
+def _shipped(name: Shipped = "S0") -> "tuple[Bank, Facets, Encoder]":
+    """Load a bank in the package, its facets and the encoder."""
     from tempfile import mkdtemp
 
     from ..skills_bank.bank import Bank
@@ -40,7 +42,7 @@ def _shipped() -> "tuple[Bank, Facets, Encoder]":
     from ..skills_bank.place import shipped_bank
 
     encoder = Encoder.load(threads=2)
-    bank = Bank.load(shipped_bank())
+    bank = Bank.load(shipped_bank(name))
     # A folder of its own: the figures must not depend on, nor change, a user's index.
     return bank, FacetIndex.open(Path(mkdtemp(prefix="esc-eval-")), encoder).matrix(bank), encoder
 
@@ -58,6 +60,23 @@ def eval_select(shared: Shared = SHARED, write: Write = None) -> None:
     lines = OFF_TOPIC.read_text(encoding="utf-8").splitlines()
     views, abstained = evaluate(shared, bank, facets, encoder, OutcomeModel.load(), weights, lines)
     _put(render(views, abstained, bank, encoder.version, weights, date.today()), write)
+
+
+@eval_app.command("banks")
+def eval_banks(shared: Shared = SHARED, write: Write = None) -> None:
+    """Print hit@k and outcome lift of S0 and S1 on `valid`; --write puts them between the page's `banks` marks."""
+    from .banks_eval import beside
+
+    loaded = {name: _shipped(name) for name in get_args(Shipped)}
+    encoder = next(iter(loaded.values()))[2]
+    table = beside(shared, {name: found[:2] for name, found in loaded.items()}, encoder)
+    if write is None:
+        typer.echo(table)
+        return
+    page = write.read_text(encoding="utf-8")
+    begin, end = page.index(BANKS[0]) + len(BANKS[0]), page.index(BANKS[1])
+    head = f"`esc-skills eval banks --write {write}`, {date.today().isoformat()}."
+    _put(f"{page[:begin]}\n{head}\n\n{table}\n{page[end:]}", write)
 
 
 @eval_app.command("risk")
