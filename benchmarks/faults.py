@@ -2,8 +2,10 @@
 
     .venv/bin/python benchmarks/faults.py [--n 500] [--seed 7] [--workers 2] [--keep DIR] [--write docs/evolution.md]
 
-Of the ten skills that the bank's own simulation follows most, a seeded draw takes five: three have their recommended
-actions swapped for those their pitfalls warn of, one is deleted, one gets an unsafe line. A fault counts as found when
+Damage to a skill that does harm already is no fault that a simulation could see. So of the skills that the undamaged
+bank's simulation follows at least twenty times, the ten whose replies are followed by most are taken, and a seeded draw
+of these takes five: three have their recommended actions swapped for those their pitfalls warn of, in the words of
+their bad examples, one is deleted, one gets an unsafe line. A fault counts as found when
 a proposal about it stands among the first ten: about the skill itself, or, of the deleted one, about a new skill for
 states that it served, or about a skill that was followed in its place there and is now given actions of its. It counts
 as mended when an attempt at such a proposal is accepted and the harm is gone from the text. The unsafe line is also
@@ -16,13 +18,13 @@ import random
 import re
 import shutil
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from esc_skills.evolve.faults import UNSAFE_LINE, Fault, FaultKind, most_followed, plant, unsafe
+from esc_skills.evolve.faults import UNSAFE_LINE, Fault, FaultKind, most_helpful, plant, unsafe
 from esc_skills.evolve.models import Candidate, Proposal
 from esc_skills.evolve.plan import plan_evolution, start_evolution
 from esc_skills.evolve.record import EvolveRun
@@ -50,15 +52,15 @@ class Fate(NamedTuple):
     mended: bool
 
 
-def drawn(followed: Counter[str], skills: dict[str, Skill], seed: int) -> list[Fault]:
+def drawn(changes: dict[str, list[int]], skills: dict[str, Skill], seed: int) -> list[Fault]:
     """Return the faults to plant."""
-    names = most_followed(followed, skills, TOP)
+    names = most_helpful(changes, skills, TOP)
     random.Random(seed).shuffle(names)
     return [Fault(kind=kind, skill=name) for kind, name in zip(KINDS, names, strict=False)]
 
 
-def usage(n: int, seed: int, workers: int, home: Path) -> Counter[str]:
-    """Return how often each skill of the shipped bank is followed in a simulation."""
+def usage(n: int, seed: int, workers: int, home: Path) -> dict[str, list[int]]:
+    """Return the changes that followed the replies by each skill of the shipped bank in a simulation."""
     import asyncio
 
     from esc_skills.simulator.casting import CastRecipe
@@ -70,7 +72,11 @@ def usage(n: int, seed: int, workers: int, home: Path) -> Counter[str]:
     recipe, profiles = CastRecipe("bank", settle_bank(shipped_bank())), load_profiles("evolution")
     settings = settle_run(recipe, profiles, n=n, seed=seed)
     run = asyncio.run(simulate(home / "usage", settings, recipe, profiles, LocalEngine(workers), resume=True))
-    return Counter(turn.followed for talk in run.transcripts() for turn in talk.turns if turn.followed)
+    changes: dict[str, list[int]] = defaultdict(list)
+    for turn in (turn for talk in run.transcripts() for turn in talk.turns):
+        if turn.followed and turn.change is not None:
+            changes[turn.followed].append(turn.change)
+    return changes
 
 
 def about(proposal: Proposal, fault: Fault, lost: Skill | None) -> bool:
@@ -175,7 +181,7 @@ def main() -> None:
             raise SystemExit(record.error)
         run = EvolveRun(job.folder)
         last = next(f.skill for f in faults if f.kind is FaultKind.UNSAFE)
-        fates = [fate(f, followed[f.skill], run, skills[f.skill]) for f in faults]
+        fates = [fate(f, len(followed[f.skill]), run, skills[f.skill]) for f in faults]
         text = page(fates, run, refused(skills[last], Bank.load(shipped_bank())), args)
     finally:
         if args.keep is None:

@@ -66,6 +66,8 @@ class Case(NamedTuple):
     """Talks with each profile and text, at most."""
     seed: int
     attempt: int = 1
+    mends: bool = False
+    """Whether it takes the place of a text that must not stand in a bank; then it need only not be worse."""
 
 
 class Strategy(Protocol):
@@ -337,6 +339,8 @@ async def _settled(
 ) -> Verdict:  # fmt: skip
     strata = strata_of(talks.pairs, arena.profile)
     checks, vetoes = await guards.checks(case, talks.pairs, strata, arena)
+    if case.mends and ruling == "indecisive":
+        ruling, reason = "accept", f"It takes out what must not be said, and is not shown to be worse. {reason}"
     if vetoes:
         ruling, reason = "reject", " ".join((*(f"Veto: {veto.reason}" for veto in vetoes), reason))
     return Verdict(

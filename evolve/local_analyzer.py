@@ -33,7 +33,7 @@ from .analysis import Moment, StateReader, cites_of, moments_of
 from .expectation import Expectation, Expected, Shortfall, passing
 from .landing import unlanded
 from .models import Context, Finding, FindingKind
-from .screen import Kind, unsafe_lines
+from .screen import Kind, unsafe_in, unsafe_lines
 
 Mask = NDArray[np.bool_]
 RATE = 0.1
@@ -90,7 +90,7 @@ class LocalAnalyzer:
 
     def findings(self, moments: Sequence[Moment]) -> list[Finding]:
         """Return what these moments show."""
-        found = list(unsafe(moments))
+        found = [*unsafe_texts(self._bank, moments), *unsafe(moments)]
         judged = [moment for moment in moments if moment.change is not None and moment.rail == "none"]
         if judged:
             run = _Run(judged, self._bank)
@@ -347,6 +347,21 @@ class _Run:
             avoid=avoid,
             favour=favour,
         )
+
+
+def unsafe_texts(bank: Bank, moments: Sequence[Moment]) -> Iterable[Finding]:
+    """Yield a finding for each skill whose text holds what must not be said, whether or not a talk came to it."""
+    for name, skill in sorted(bank.skills.items()):
+        places = [moment for moment in moments if moment.followed == name]
+        for reason in unsafe_in(skill):
+            yield Finding(
+                kind=FindingKind.UNSAFE,
+                skill=name,
+                context=Context(states=skill.states),
+                what=f"`{name}`: its text is unsafe: {reason}",
+                cites=cites_of(places),
+                turns=len(places),
+            )
 
 
 def unsafe(moments: Sequence[Moment]) -> Iterable[Finding]:

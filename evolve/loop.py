@@ -27,6 +27,7 @@ from .models import Candidate, Check, Feedback, Finding, Proposal, Verdict, Veto
 from .plan import ATTEMPTS, HARD, WIDE, EvolvePlan
 from .propose import diff_of
 from .record import REPORT, TRIALS, Attempt, Baseline, End, EvolveRun
+from .screen import unsafe_in
 from .settling import open_sealed, settle
 from .split import split_profiles
 from .watch import Watch
@@ -253,6 +254,7 @@ class _Search:
             repeats=self.plan.repeats,
             seed=self.plan.seed_of(f"trial/{proposal.id}"),
             attempt=number,
+            mends=candidate.replaces is not None and bool(unsafe_in(self.bench.bank.skills[candidate.replaces])),
         )
         with self.watch.phase("verifying", id):
             verdict = await self.bench.parts.strategy.judge(case, self.bench.arena, self.bench.guards)

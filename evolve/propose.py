@@ -487,11 +487,23 @@ class SimulatedTrial:
         """Choose the hard profiles from the parent's talks, and compare the two banks on them."""
         from ..simulator.run import RunsSettings
         from .acceptance import Case
+        from .screen import unsafe_in
 
         folder = RunsSettings().runs() / CACHE
         folder.mkdir(parents=True, exist_ok=True)
         named = parent._replace(version=f"bank-{parent.hash[:8]}")  # its talks are kept by what it holds
-        case = Case(candidate, kind, named, staged, (), self._plan.repeats, self._plan.seed, self._plan.attempt)
+        old = Bank.load(parent.folder).skills.get(candidate.skill)
+        case = Case(
+            candidate,
+            kind,
+            named,
+            staged,
+            (),
+            self._plan.repeats,
+            self._plan.seed,
+            self._plan.attempt,
+            mends=old is not None and bool(unsafe_in(old)),
+        )
         held = await self._turn(folder)
         try:
             return await self._judge(folder, case)

@@ -208,6 +208,11 @@ def hits(text: str, kind: Kind = "spoken") -> list[Hit]:
     return found
 
 
+def unsafe_in(skill: Skill) -> list[str]:
+    """Return what is unsafe in a skill's own text, wherever it stands."""
+    return _once(str(hit) for kind, text in passages(skill) for hit in hits(text, kind))
+
+
 def passages(skill: Skill) -> Iterator[tuple[Kind, str]]:
     """Yield the texts of a skill with the kind of place each stands in."""
     yield from _all("told", skill.title, skill.overview, skill.expected_outcome, skill.risks)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from esc_skills.evolve.faults import UNSAFE_LINE, Fault, FaultKind, most_followed, plant
+from esc_skills.evolve.faults import UNSAFE_LINE, Fault, FaultKind, most_helpful, plant
 from esc_skills.skills_bank.bank import Bank
 from esc_skills.skills_bank.errors import InputError
 from esc_skills.skills_bank.place import shipped_bank
@@ -42,6 +42,7 @@ def test_a_fault_in_a_skill_that_is_not_there_is_refused(tmp_path: Path):
     assert not (tmp_path / "damaged").exists()
 
 
-def test_the_most_followed_come_first():
+def test_faults_are_planted_where_there_is_something_to_lose():
     skills = Bank.load(shipped_bank()).skills
-    assert most_followed({NAMES[0]: 5, NAMES[1]: 9}, skills, 2) == [NAMES[1], NAMES[0]]
+    changes = {NAMES[0]: [1] * 20, NAMES[1]: [3] * 20, NAMES[2]: [9] * 19}
+    assert most_helpful(changes, skills, 2) == [NAMES[1], NAMES[0]]
