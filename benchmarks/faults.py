@@ -1,4 +1,4 @@
-"""Plant five faults in a copy of the shipped bank, evolve it without a model, and say what became of each.
+"""Plant five faults in a copy of the shipped bank S1, evolve it without a model, and say what became of each.
 
     .venv/bin/python benchmarks/faults.py [--n 500] [--seed 7] [--workers 2] [--keep DIR] [--write docs/evolution.md]
 
@@ -37,6 +37,8 @@ from esc_skills.skills_bank.skillmd import parse_skill, render_skill
 
 BEGIN, END = "<!-- figures: benchmarks/faults.py -->", "<!-- end of figures: benchmarks/faults.py -->"
 TOP = 10
+BASE = "S1"
+"""The bank that is damaged: of the shipped ones the one whose words land better."""
 KINDS = (FaultKind.SWAPPED, FaultKind.SWAPPED, FaultKind.SWAPPED, FaultKind.DELETED, FaultKind.UNSAFE)
 
 
@@ -69,7 +71,7 @@ def usage(n: int, seed: int, workers: int, home: Path) -> dict[str, list[int]]:
     from esc_skills.simulator.run import settle_run, simulate
     from esc_skills.simulator.sources import settle_bank
 
-    recipe, profiles = CastRecipe("bank", settle_bank(shipped_bank())), load_profiles("evolution")
+    recipe, profiles = CastRecipe("bank", settle_bank(shipped_bank(BASE))), load_profiles("evolution")
     settings = settle_run(recipe, profiles, n=n, seed=seed)
     run = asyncio.run(simulate(home / "usage", settings, recipe, profiles, LocalEngine(workers), resume=True))
     changes: dict[str, list[int]] = defaultdict(list)
@@ -129,7 +131,7 @@ def refused(skill: Skill, bank: Bank) -> bool:
 
 def texts_beside(name: str) -> dict[str, str]:
     """Return the other files of a shipped skill."""
-    folder = shipped_bank() / name
+    folder = shipped_bank(BASE) / name
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != "SKILL.md")
     return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in files}
 
@@ -170,10 +172,10 @@ def main() -> None:
     home = args.keep or Path(tempfile.mkdtemp())
     home.mkdir(parents=True, exist_ok=True)
     try:
-        skills = dict(Bank.load(shipped_bank()).skills)
+        skills = dict(Bank.load(shipped_bank(BASE)).skills)
         followed = usage(min(args.n, 200), args.seed, args.workers, home)
         faults = drawn(followed, skills, args.seed)
-        plant(shipped_bank(), faults, home / "bank")
+        plant(shipped_bank(BASE), faults, home / "bank")
         plan = plan_evolution(bank_dir=home / "bank", n=args.n, seed=args.seed, workers=args.workers)
         job, locks = start_evolution(home / "jobs", plan)
         record = run_here(job, locks)
@@ -182,7 +184,7 @@ def main() -> None:
         run = EvolveRun(job.folder)
         last = next(f.skill for f in faults if f.kind is FaultKind.UNSAFE)
         fates = [fate(f, len(followed[f.skill]), run, skills[f.skill]) for f in faults]
-        text = page(fates, run, refused(skills[last], Bank.load(shipped_bank())), args)
+        text = page(fates, run, refused(skills[last], Bank.load(shipped_bank(BASE))), args)
     finally:
         if args.keep is None:
             shutil.rmtree(home, ignore_errors=True)

@@ -143,7 +143,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     arguments.add_argument("--evolutions", type=int, default=20)
     arguments.add_argument("--n", type=int, default=60, help="profiles of each")
-    arguments.add_argument("--candidates", type=int, default=6, help="texts tried in each, at most")
+    arguments.add_argument("--candidates", type=int, default=4, help="texts tried in each, at most")
     arguments.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     arguments.add_argument("--write", type=Path, help="page whose marked part is replaced")
     args = arguments.parse_args()
