@@ -53,12 +53,13 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Hold conversations between a support agent and simulated seekers, and sum them up."""
-    _one_thread_each()
+    from .engine import one_thread_each
     from .profiles import load_profiles
     from .readings import readings_file
     from .run import JOURNAL, RunsSettings, settle_run
     from .sources import settle_bank
 
+    one_thread_each()
     if agent not in AGENTS:
         raise typer.BadParameter(f"{agent!r} is no agent; use one of {', '.join(AGENTS)}.", param_hint="--agent")
     found = load_profiles(profiles)
@@ -135,13 +136,6 @@ def replace_section(path: Path, name: str, text: str) -> None:
     if not after:
         raise InputError(f"{path} has no place for these tables; put {begin} and {end} into it, a line each.")
     write_text(path, f"{before}{begin}\n{text}\n{end}{after}")
-
-
-def _one_thread_each() -> None:
-    """Keep numerical libraries to one thread here and in the workers: threads would only wait for each other."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def _bank_dir() -> Path | None:

@@ -145,7 +145,15 @@ async def _here(recipe: Recipe, tasks: Iterable[Task], width: int) -> AsyncGener
             await asyncio.gather(*under_way, return_exceptions=True)
 
 
+def one_thread_each() -> None:
+    """Keep numerical libraries to one thread here and in the workers: threads would only wait for each other."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
 def _pool(workers: int) -> ProcessPoolExecutor:
+    one_thread_each()  # workers are started with this environment
     context = multiprocessing.get_context("spawn")  # a forked encoder would share locks with threads that are not there
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
 
