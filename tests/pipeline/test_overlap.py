@@ -37,7 +37,9 @@ def turns(shared_dir: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("folders", "run"),
     [
-        (("skills_bank/skills/*/SKILL.md", "skills_bank/*.yaml", "docs/*.md", "pipeline/*.md", "README.md"), RUN),
+        (("skills_bank/skills*/*/SKILL.md", "skills_bank/*.yaml", "docs/*.md", "pipeline/*.md", "README.md"), RUN),
+        (("docs/proposed/*/SKILL.md", "evolve/*.md", "evolve/plain_lines.yaml"), RUN),
+        (("evolve/screen.yaml",), LOOSE),
         (("pipeline/*.jsonl", "tests/data/*", "tests/**/*.py", "benchmarks/*.py"), LOOSE),
         # test_parts.py looks at situations and personas
         (("simulator/parts/*.yaml", "simulator/parts/lines/*.yaml"), LOOSE),

@@ -3,32 +3,55 @@
 import re
 from itertools import combinations
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from skills_ref.validator import validate as agentskills_validate
 
 from esc_skills.skills_bank.bank import Bank
 from esc_skills.skills_bank.index import facets_of
-from esc_skills.skills_bank.place import shipped_bank
+from esc_skills.skills_bank.place import find_bank, shipped_bank
+from esc_skills.skills_bank.settings import Shipped
 from esc_skills.skills_bank.taxonomy import SeekerState, SupportAction
 from esc_skills.skills_bank.validate import problems_in_bank
 
-
-@pytest.fixture(scope="module")
-def bank() -> Bank:
-    return Bank.load(shipped_bank())
+BANKS = get_args(Shipped)
+FOLDERS = [folder for name in BANKS for folder in sorted(shipped_bank(name).glob("*/"))]
 
 
-def test_there_are_twenty_seven_skills_one_per_situation(bank: Bank):
-    assert len(bank.skills) == 27
-    assert len({skill.extra_metadata["esc-cluster"] for skill in bank.skills.values()}) == 27
+@pytest.fixture(scope="module", params=BANKS)
+def bank(request: pytest.FixtureRequest) -> Bank:
+    return Bank.load(shipped_bank(request.param))
 
 
-def test_the_strict_checks_find_nothing():
-    assert [str(problem) for problem in problems_in_bank(shipped_bank(), strict=True)] == []
+def test_there_are_twenty_seven_skills_one_per_situation():
+    skills = Bank.load(shipped_bank("S0")).skills
+    assert len(skills) == 27
+    assert len({skill.extra_metadata["esc-cluster"] for skill in skills.values()}) == 27
 
 
-@pytest.mark.parametrize("folder", sorted(shipped_bank().glob("*/")), ids=lambda folder: folder.name)
+def test_the_evolved_bank_says_what_each_changed_text_came_from():
+    before, after = (Bank.load(shipped_bank(name)).skills for name in BANKS)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed
+    assert {name: after[name].parent for name in changed} == {
+        name: f"{name}@{before[name].version}" for name in changed
+    }
+
+
+def test_either_bank_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in BANKS:
+        monkeypatch.setenv("ESC_SHIPPED_BANK", name)
+        found, problems = find_bank(tmp_path / "bank").read()
+        assert (found.version, problems) == (name, [])
+
+
+@pytest.mark.parametrize("name", BANKS)
+def test_the_strict_checks_find_nothing(name: Shipped):
+    assert [str(problem) for problem in problems_in_bank(shipped_bank(name), strict=True)] == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
 def test_agentskills_accepts_each_skill(folder: Path):
     assert list(agentskills_validate(folder)) == []
 
