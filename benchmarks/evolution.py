@@ -95,7 +95,9 @@ def different(one: Path | None, other: Path | None) -> list[str]:
 
 def _files(folder: Path) -> dict[str, bytes]:
     # `run.json` and `candidate.json` may name the job or its folder, which differ.
-    found = (path for path in folder.rglob("*") if path.is_file() and path.name not in CHANGING)
+    # What a kill left of a `job.json` that was being written is a part of it that nobody reads.
+    left = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".job.json."))
+    found = (path for path in left if path.name not in CHANGING)
     return {
         path.relative_to(folder).as_posix(): path.read_bytes().replace(folder.name.encode(), b"JOB") for path in found
     }
