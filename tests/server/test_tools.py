@@ -241,7 +241,8 @@ async def test_no_input_breaks_a_tool(live):
     """Whatever is passed, a tool answers or says which argument is wrong; it never fails in the dark."""
     server = create_server(live)
     async with Client(server) as client:
-        names = [tool.name for tool in await client.list_tools()]
+        # `evolve_bank` takes no argument that it needs, so what is drawn for it may start a real evolution.
+        names = [tool.name for tool in await client.list_tools() if tool.name != "evolve_bank"]
         properties = {tool.name: list(tool.input_schema["properties"]) for tool in await client.list_tools()}
 
         async def check(tool: str, arguments: dict[str, Any]) -> None:
