@@ -1,17 +1,15 @@
 """Commands `esc-skills evolve run|propose|jobs|status|cancel|show|diff|report`; `server/__main__.py` mounts them."""
 
 import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..pipeline.jobs import Job, JobRecord, JobSettings, JobState, all_jobs, cancel_job, find_job, go_gently, run_here
+from ..pipeline.job_bar import run_with_bar
+from ..pipeline.jobs import Job, JobRecord, JobSettings, JobState, all_jobs, cancel_job, find_job, go_gently
 from ..pipeline.jobs import spawn as spawned
 from ..skills_bank.errors import InputError, JobError
 from .plan import (
@@ -26,7 +24,6 @@ from .plan import (
 )
 
 if TYPE_CHECKING:
-    from ..pipeline.jobs import Held
     from .record import EvolveRun
 
 console = Console(stderr=True)
@@ -114,7 +111,8 @@ def run(
         console.print(f"Started. `esc-skills evolve status {job.id}` says how far it is.")
         typer.echo(job.id)
         return
-    _finish(job, _work(job, locks))
+    go_gently()
+    _finish(job, run_with_bar(job, locks, console, f"{RESUME} {job.id}"))
 
 
 @app.command("propose")
@@ -133,7 +131,9 @@ def propose_text(
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{skill_md} cannot be read: {error}. Name a SKILL.md.") from None
     job, locks = start_proposal(JobSettings().jobs(), plan_proposal(text, reason, bank_dir=_bank(bank), apply=apply))
-    record = _work(job, locks)
+    go_gently()
+    # Proposed again, the same text is the same attempt, and the talks that were held are kept.
+    record = run_with_bar(job, locks, console, f"esc-skills evolve propose {skill_md} ...")
     if record.result is None:
         raise JobError(record.error or f"The proposal {job.id} ended as {record.state}.")
     found = ProposalResult.model_validate(record.result)
@@ -208,42 +208,6 @@ def report(
     target = out or found.folder / REPORT
     write_text(target, report_html(found))
     typer.echo(target)
-
-
-class _Watched(Job):
-    """A job that shows its progress while it works in this process."""
-
-    def __init__(self, job: Job, progress: Progress) -> None:
-        super().__init__(job.folder)
-        self._bar = progress
-        self._task = progress.add_task("starting", total=None)
-        self._shown = "starting"
-
-    def advance(self, phase: str, done: int = 0, total: int | None = None) -> None:
-        """Say how far the job has come, to the record and to the terminal."""
-        super().advance(phase, done, total)
-        if phase != self._shown:
-            self._bar.reset(self._task, description=phase, total=total)
-            self._shown = phase
-        self._bar.update(self._task, completed=done, total=total)
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield progress
-
-
-def _work(job: Job, locks: "list[Held]") -> JobRecord:
-    go_gently()
-    console.print(f"Evolution {job.id}; if it is cut short: `{RESUME} {job.id}`.")
-    try:
-        with _bar() as progress:
-            return run_here(_Watched(job, progress), locks)
-    except KeyboardInterrupt:
-        console.print(f"Stopped. `{RESUME} {job.id}` goes on from here.")
-        sys.exit(130)
 
 
 def _finish(job: Job, record: JobRecord) -> None:

@@ -310,16 +310,7 @@ def resume_evolution(job: Job, caps: EvolveCaps | None = None) -> tuple[Job, lis
         held.close()
         raise
     evolving.write(job.id)
-    (job.folder / "cancel").unlink(missing_ok=True)
-    job.write(
-        plan=plan.model_dump(mode="json"),
-        state=JobState.RUNNING,
-        phase="starting",
-        attempts=record.attempts + 1,
-        error=None,
-        notes=(),
-        pid=None,
-    )
+    job.reopen(plan)
     return job, [held, evolving]
 
 

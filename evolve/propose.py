@@ -220,10 +220,7 @@ def resume_proposal(job: Job) -> tuple[Job, list[Held]]:
         record = job.read()
         if record.state is JobState.COMPLETED:
             raise JobError(f"Job {job.id} has completed; its result stands. Propose again for another.")
-        (job.folder / "cancel").unlink(missing_ok=True)
-        job.write(
-            state=JobState.RUNNING, phase="starting", attempts=record.attempts + 1, error=None, notes=(), pid=None
-        )
+        job.reopen()
     except BaseException:
         held.close()
         raise

@@ -240,16 +240,7 @@ def resume_build(job: Job, limits: Limits | None = None) -> tuple[Job, list[Held
         held.close()
         raise
     building.write(job.id)
-    (job.folder / "cancel").unlink(missing_ok=True)
-    job.write(
-        plan=plan.model_dump(mode="json"),
-        state=JobState.RUNNING,
-        phase="starting",
-        attempts=record.attempts + 1,
-        error=None,
-        notes=(),
-        pid=None,
-    )
+    job.reopen(plan)
     return job, [held, building]
 
 

@@ -1,14 +1,10 @@
 """Commands `esc-skills build all|jobs|status|cancel`: from raw dialogues to a served bank, as a job."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..skills_bank.errors import InputError, JobError
 from .build_plan import (
@@ -23,16 +19,15 @@ from .build_plan import (
     resume_build,
     start_build,
 )
-from .jobs import Job, JobRecord, JobSettings, JobState, all_jobs, cancel_job, find_job, go_gently, run_here, spawn
-
-if TYPE_CHECKING:
-    from .jobs import Held
+from .job_bar import run_with_bar
+from .jobs import Job, JobRecord, JobSettings, JobState, all_jobs, cancel_job, find_job, go_gently, spawn
 
 console = Console(stderr=True)
 """Progress and notes go to stderr; stdout is for ids, versions and JSON."""
 
 JobId = Annotated[str, typer.Argument(help="Id of a job, as `build all` and `build jobs` print it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RESUME = "esc-skills build all --resume"
 SECTION = "From raw dialogues to a bank"
 
 
@@ -94,7 +89,8 @@ def build_all(
         console.print(f"Started. `esc-skills build status {job.id}` says how far it is.")
         typer.echo(job.id)
         return
-    _finish(job, _run(job, locks))
+    go_gently()
+    _finish(job, run_with_bar(job, locks, console, f"{RESUME} {job.id}"))
 
 
 def list_jobs(as_json: AsJson = False) -> None:
@@ -126,49 +122,13 @@ def cancel(job: JobId) -> None:
     typer.echo(f"{record.state}: {_where(record)}")
 
 
-class _Watched(Job):
-    """A job that shows its progress while it works in this process."""
-
-    def __init__(self, job: Job, progress: Progress) -> None:
-        super().__init__(job.folder)
-        self._bar = progress
-        self._task = progress.add_task("starting", total=None)
-        self._shown = "starting"
-
-    def advance(self, phase: str, done: int = 0, total: int | None = None) -> None:
-        """Say how far the job has come, to the record and to the terminal."""
-        super().advance(phase, done, total)
-        if phase != self._shown:
-            self._bar.reset(self._task, description=phase, total=total)
-            self._shown = phase
-        self._bar.update(self._task, completed=done, total=total)
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield progress
-
-
-def _run(job: Job, locks: "list[Held]") -> JobRecord:
-    go_gently()
-    console.print(f"Job {job.id}; if it is cut short: `esc-skills build all --resume {job.id}`.")
-    try:
-        with _bar() as progress:
-            return run_here(_Watched(job, progress), locks)
-    except KeyboardInterrupt:
-        console.print(f"Stopped. `esc-skills build all --resume {job.id}` goes on from here.")
-        sys.exit(130)
-
-
 def _finish(job: Job, record: JobRecord) -> None:
     for note in record.notes:
         console.print(note, style="yellow", markup=False)
     if record.state is JobState.FAILED:
         raise JobError(f"{record.error} (job {job.id})")
     if record.result is None:
-        console.print(f"Cancelled. `esc-skills build all --resume {job.id}` goes on from here.")
+        console.print(f"Cancelled. `{RESUME} {job.id}` goes on from here.")
         raise typer.Exit(1)
     result = record.result
     left = f", {result['left_out']} situations left out" if result["left_out"] else ""

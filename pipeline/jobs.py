@@ -255,6 +255,24 @@ class Job:
             raise JobError(f"Job {self.id} is running (process {self.read().pid}).")
         return held
 
+    def reopen(self, plan: BaseModel | None = None) -> JobRecord:
+        """Put a job that has ended back to its start, what was done being kept; only for the process with the lock.
+
+        Args:
+            plan: What it is to do from now on; default what it was to do.
+        """
+        (self.folder / "cancel").unlink(missing_ok=True)
+        record = self.read()
+        return self.write(
+            plan=record.plan if plan is None else plan.model_dump(mode="json"),
+            state=JobState.RUNNING,
+            phase="starting",
+            attempts=record.attempts + 1,
+            error=None,
+            notes=(),
+            pid=None,
+        )
+
     def _save(self) -> None:
         assert self._record is not None
         replace_durably(self.folder / "job.json", (self._record.model_dump_json(indent=1) + "\n").encode())
